@@ -1,0 +1,39 @@
+PYTHON := .venv/bin/python
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+.PHONY: help setup demo test test-fast lint format lock proto clean
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:  ## make .venv from requirements.lock
+	@./bootstrap.sh
+
+demo: setup  ## MovieLens-100K from download to a served recommendation
+	@$(PYTHON) -m pipeline demo
+
+test: setup  ## all tests
+	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-fast: setup  ## the tests that start no process and train no model
+	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+
+lint: setup  ## ruff, mypy, import-linter
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	.venv/bin/lint-imports
+
+format: setup  ## ruff's fixes and formatting
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+lock: setup  ## requirements.in -> requirements.lock
+	$(firstword $(wildcard .tools/bin/uv) uv) pip compile --quiet --python $(PYTHON) requirements.in \
+	  --override requirements-overrides.txt --generate-hashes --no-emit-index-url --no-header -o requirements.lock
+
+proto: setup  ## serving/proto/retrieval.proto -> Python
+	$(PYTHON) -m serving.proto.generate
+
+clean:  ## remove what runs and tools leave (not data/, not .venv)
+	rm -rf runs build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
