@@ -1,0 +1,214 @@
+"""Configuration of the features, the model and its training. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+RESERVED_NAMES = frozenset(
+    {
+        "candidate_index",
+        "query_index",
+        "category_index",
+        "query_key",
+        "item_key",
+        "negative_indices",
+        "negative_log_q",
+        "item_count",
+        "seen_items",
+    }
+)
+
+
+class Frozen(BaseModel):
+    """A config node: immutable, unknown keys refused, no silent conversion of types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Kind(str, Enum):
+    """What a feature is. Decides how it is read, transformed and embedded."""
+
+    ID = "id"  # one string, the query's or the item's identity
+    CATEGORICAL = "categorical"  # one string
+    MULTI_CATEGORICAL = "multi_categorical"  # several strings
+    NUMBER = "number"  # one float
+    TEXT = "text"  # one string, split into a bag of lower-case tokens
+    TIMESTAMP = "timestamp"  # one moment; becomes hour of day and day of week, UTC
+    HISTORY = "history"  # the query's earlier items, made by ingestion
+
+
+class Side(str, Enum):
+    """Which file a feature comes from, and with it which tower sees it."""
+
+    QUERY = "query"  # the query catalogue; query tower
+    ITEM = "item"  # the item catalogue; item tower
+    INTERACTION = "interaction"  # the interaction's own row; query tower (context of the request)
+
+
+# JSON and YAML carry enums as strings, which strict mode would refuse.
+KindField = Annotated[Kind, Field(strict=False)]
+SideField = Annotated[Side, Field(strict=False)]
+
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Feature(Frozen):
+    """One declared feature.
+
+    In a raw tf.Example it stands under `name`: ids, categoricals and text as bytes, numbers as
+    float, timestamps as int64 unix seconds, histories as bytes (item ids, oldest first). A missing
+    value is an empty list.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+    kind: KindField
+    side: SideField
+    column: str | None = None  # the file's column, where it is not called like the feature
+    embedding_dim: PositiveInt | None = None  # default: model.embedding_dim
+    vocabulary_size: PositiveInt | None = None  # keep the most frequent values only; default: all
+    min_count: PositiveInt = 1  # values seen less often than this are out of vocabulary
+    hash_buckets: PositiveInt | None = None  # hash into that many rows instead of a vocabulary
+    separator: Annotated[str, Field(min_length=1)] = "|"  # between the values of a multi_categorical in CSV
+    max_values: PositiveInt = 50  # multi_categorical and text: the first so many; history: the last so many
+    buckets: Annotated[int, Field(ge=2)] | None = None  # number: embed so many quantile buckets instead of a z-score
+    required: bool = False  # check: every row must have a value
+    min: float | None = None  # check, number only
+    max: float | None = None  # check, number only
+    values: tuple[str, ...] | None = Field(default=None, strict=False)  # check, categoricals only: the allowed values
+
+    @property
+    def source_column(self) -> str:
+        return self.column or self.name
+
+    @property
+    def multi_valued(self) -> bool:
+        return self.kind in (Kind.MULTI_CATEGORICAL, Kind.TEXT, Kind.HISTORY)
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Feature:
+        def refuse(key: str, why: str) -> None:
+            raise ValueError(f"feature {self.name!r}: {key} {why}")
+
+        if self.name in RESERVED_NAMES:
+            refuse("name", "is reserved for the pipeline's own columns")
+        if self.kind is Kind.HISTORY and self.side is not Side.QUERY:
+            refuse("side", "must be query, for a history belongs to the query")
+        if self.kind is Kind.HISTORY and self.column:
+            refuse("column", "cannot be set: ingestion makes the history from the interactions")
+        if self.kind is Kind.ID and self.side is Side.INTERACTION:
+            refuse("side", "must be query or item for kind id")
+        if self.buckets is not None and self.kind is not Kind.NUMBER:
+            refuse("buckets", f"is for numbers, not for kind {self.kind.value}")
+        if (self.min is not None or self.max is not None) and self.kind is not Kind.NUMBER:
+            refuse("min and max", f"are for numbers, not for kind {self.kind.value}")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            refuse("min", "is larger than max")
+        if self.values is not None and self.kind not in (Kind.CATEGORICAL, Kind.MULTI_CATEGORICAL):
+            refuse("values", f"is for categoricals, not for kind {self.kind.value}")
+        if self.hash_buckets is not None and self.kind in (Kind.NUMBER, Kind.TIMESTAMP, Kind.HISTORY):
+            refuse("hash_buckets", f"does not apply to kind {self.kind.value}")
+        return self
+
+
+class FeatureSpec(Frozen):
+    """All that training, indexing and serving need to know of the columns.
+
+    query_id, item_id, timestamp and category name the raw columns of every tf.Example that ingestion
+    writes, whether or not they are features too.
+    """
+
+    query_id: str
+    item_id: str
+    timestamp: str
+    category: str
+    features: tuple[Feature, ...] = Field(strict=False)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> FeatureSpec:
+        names = [f.name for f in self.features]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(f"feature {twice[0]!r} is declared twice")
+        for f in self.features:
+            if f.kind is Kind.ID:
+                expected = self.query_id if f.side is Side.QUERY else self.item_id
+                if f.name != expected:
+                    raise ValueError(
+                        f"feature {f.name!r}: kind id on side {f.side.value} must be the id column {expected!r}; "
+                        "other ids are categorical"
+                    )
+        for side in (Side.QUERY, Side.ITEM):
+            if not any(f.side is side or (side is Side.QUERY and f.side is Side.INTERACTION) for f in self.features):
+                raise ValueError(f"no feature of side {side.value} is declared: its tower would have no input")
+        return self
+
+    @property
+    def query_features(self) -> tuple[Feature, ...]:
+        """Features of the query tower, the interaction's own included."""
+        return tuple(f for f in self.features if f.side is not Side.ITEM)
+
+    @property
+    def item_features(self) -> tuple[Feature, ...]:
+        return tuple(f for f in self.features if f.side is Side.ITEM)
+
+
+class MimicConfig(Frozen):
+    """Adaptive-mimic mechanism (AMM): a_u learns p_v, a_v learns p_u."""
+
+    query_weight: NonNegativeFloat = 0.5  # lambda_1 of the paper
+    item_weight: NonNegativeFloat = 0.5  # lambda_2 of the paper
+    normalise: bool = False  # L2-normalise the augmented vectors; the paper does not
+
+
+class AlignmentConfig(Frozen):
+    """Category alignment loss (CAL)."""
+
+    weight: NonNegativeFloat = 1.0  # lambda_3 of the paper
+
+
+class Objective(str, Enum):
+    SAMPLED_BCE = "sampled_bce"  # sigmoid cross-entropy over one positive and its S negatives; the paper
+    IN_BATCH_SOFTMAX = "in_batch_softmax"  # softmax over the batch's positives and all its negatives, log-q corrected
+
+
+class ModelConfig(Frozen):
+    """Architecture and loss. The defaults are the paper's."""
+
+    kind: Literal["dat", "two_tower"] = "dat"
+    embedding_dim: PositiveInt = 32
+    augmented_dim: PositiveInt = 32
+    hidden_units: tuple[PositiveInt, ...] = Field(default=(256, 128), strict=False)
+    output_dim: PositiveInt = 32
+    last_activation: Literal["relu", "linear"] = "relu"
+    share_item_embedding: bool = False  # the history reads the item id's table instead of one of its own
+    unknown_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of training rows whose ids are replaced by OOV
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # on the towers' input, training only
+    objective: Annotated[Objective, Field(strict=False)] = Objective.SAMPLED_BCE
+    temperature: PositiveFloat = 1.0  # scores are divided by it in the loss
+    mimic: MimicConfig = MimicConfig()
+    alignment: AlignmentConfig = AlignmentConfig()
+
+    @model_validator(mode="after")
+    def _mimic_dimensions(self) -> ModelConfig:
+        if self.kind == "dat" and self.augmented_dim != self.output_dim:
+            raise ValueError(
+                f"augmented_dim is {self.augmented_dim}, output_dim {self.output_dim}: they must be equal, "
+                "for each augmented vector mimics the other tower's output"
+            )
+        return self
+
+
+class TrainConfig(Frozen):
+    """Training run."""
+
+    epochs: PositiveInt = 10
+    batch_size: PositiveInt = 256
+    learning_rate: PositiveFloat = 1e-3
+    seed: NonNegativeInt = 7

@@ -1,0 +1,7 @@
+"""Layers of the towers, one class a module."""
+
+from models.layers.augmented_vectors import AugmentedVectors
+from models.layers.feature_encoder import FeatureEncoder
+from models.layers.tower import Tower
+
+__all__ = ["AugmentedVectors", "FeatureEncoder", "Tower"]

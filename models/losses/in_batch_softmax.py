@@ -1,0 +1,52 @@
+"""Softmax over the batch's items, corrected for how often each is sampled."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def in_batch_softmax(
+    query: tf.Tensor,
+    candidates: tf.Tensor,
+    candidate_ids: tf.Tensor,
+    log_q: tf.Tensor,
+    temperature: float,
+    query_ids: tf.Tensor | None = None,
+) -> tf.Tensor:
+    """Softmax cross-entropy of each row's positive against all columns.
+
+    loss = -(1/B) sum over the rows i of log( exp(c_ii) / sum over the columns j of exp(c_ij) ),
+    c_ij = <p_ui, p_vj> / temperature - log q_j
+
+    q_j is the probability of meeting item j in a column. Without its logarithm popular items, which
+    are negatives more often, would be scored too low (log-q correction: Yi et al.,
+    "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations", RecSys 2019).
+    Columns beyond the batch's own positives are mixed negatives: Yang et al., "Mixed Negative
+    Sampling for Learning Two-tower Neural Networks in Recommendations", WWW 2020.
+
+    A column that holds the row's own positive once more is not a negative and is left out.
+
+    Args:
+      query: float [B, D], outputs of the query tower.
+      candidates: float [C, D], outputs of the item tower, C >= B; row i < B is the positive of query
+        row i, the others are negatives for all.
+      candidate_ids: int [C], the item of each column.
+      log_q: float [C], natural logarithm of the expected share of that item among the columns.
+      temperature: what the scores are divided by, > 0.
+      query_ids: int [B], the query of each row. If given, the positives of other rows of the same
+        query are left out of its columns too.
+
+    Returns:
+      A float scalar.
+    """
+    rows, columns = tf.shape(query)[0], tf.shape(candidates)[0]
+    logits = tf.linalg.matmul(query, candidates, transpose_b=True) / temperature - log_q[tf.newaxis, :]
+    left_out = candidate_ids[:rows, tf.newaxis] == candidate_ids[tf.newaxis, :]
+    if query_ids is not None:
+        same_query = query_ids[:, tf.newaxis] == query_ids[tf.newaxis, :]
+        left_out |= tf.pad(same_query, [[0, 0], [0, columns - rows]])
+    left_out &= ~tf.eye(rows, columns, dtype=tf.bool)
+    # Half of the smallest float: subtracting a row's maximum cannot overflow.
+    logits = tf.where(left_out, tf.constant(logits.dtype.min / 2, logits.dtype), logits)
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.range(rows), logits=logits)
+    return tf.reduce_mean(losses)

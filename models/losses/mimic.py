@@ -1,0 +1,53 @@
+"""Adaptive-mimic mechanism (AMM)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+
+def mimic_loss(augmented: tf.Tensor, target: tf.Tensor, num_pairs: int | tf.Tensor) -> tf.Tensor:
+    """Pulls augmented vectors towards the other tower's output.
+
+    loss_u = (1/T) sum over all T pairs of || y a_u + (1 - y) p_v - p_v ||^2
+
+    with y = 1 for a positive pair and 0 for a negative one, so a negative adds 0 and only the
+    positives are needed here; loss_v is the same with the roles swapped. p is held fixed: no gradient
+    reaches `target`. The square is summed over the dimensions, not averaged.
+
+    Yu et al., "A Dual Augmented Two-tower Model for Online Large-scale Recommendation",
+    DLP-KDD 2021.
+
+    Args:
+      augmented: float [P, D], the augmented vectors of the P positive pairs, a_u or a_v.
+      target: float [P, D], the outputs of the other tower for the same pairs, p_v or p_u.
+      num_pairs: T, the number of all pairs, positives and negatives: P (S + 1) with S negatives each.
+
+    Returns:
+      A float scalar.
+    """
+    distance = tf.reduce_sum(tf.math.squared_difference(augmented, tf.stop_gradient(target)))
+    return distance / tf.cast(num_pairs, distance.dtype)
+
+
+@tf.keras.utils.register_keras_serializable(package="models.losses")
+class MimicLoss(tf.keras.layers.Layer):
+    """`mimic_loss`, with the augmented vectors brought to unit length first if asked.
+
+    Args:
+      normalise: L2-normalise the augmented vectors, as the outputs they mimic are. The paper does
+        not. A row of zeros stays zero.
+    """
+
+    def __init__(self, normalise: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.normalise = normalise
+
+    def call(self, augmented: tf.Tensor, target: tf.Tensor, num_pairs: int | tf.Tensor) -> tf.Tensor:
+        if self.normalise:
+            augmented = tf.math.l2_normalize(augmented, axis=-1)
+        return mimic_loss(augmented, target, num_pairs)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "normalise": self.normalise}

@@ -1,0 +1,19 @@
+"""The models by the name the config gives them."""
+
+from __future__ import annotations
+
+from models.config import ModelConfig
+from models.dat import DAT
+from models.features import Encodings
+from models.retrieval_model import Catalogue, RetrievalModel
+from models.two_tower import TwoTower
+
+MODELS: dict[str, type[RetrievalModel]] = {
+    "two_tower": TwoTower,
+    "dat": DAT,
+}
+
+
+def build_model(config: ModelConfig, encodings: Encodings, catalogue: Catalogue) -> RetrievalModel:
+    """The model that `config.kind` names."""
+    return MODELS[config.kind](config, encodings, catalogue)

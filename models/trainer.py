@@ -1,0 +1,176 @@
+"""TFX Trainer's entry point."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from models import data, export, features
+from models.checkpoints import TrainingCheckpoints
+from models.config import FeatureSpec, ModelConfig, Objective, TrainConfig
+from models.optimizer import LazyAdam
+from models.registry import build_model
+from models.retrieval_model import RetrievalModel
+
+progress = logging.getLogger("retrieval.progress")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """custom_config, parsed.
+
+    Attributes:
+      spec: the declared features.
+      model: architecture and loss.
+      train: the training run.
+      negatives: the NegativeSampler's config as a plain dict; per_positive, sampling, alpha are read.
+      checkpoints: folder of all runs' checkpoints.
+      fingerprint: of the source code.
+    """
+
+    spec: FeatureSpec
+    model: ModelConfig
+    train: TrainConfig
+    negatives: dict[str, Any]
+    checkpoints: str
+    fingerprint: str
+
+    @classmethod
+    def parse(cls, config: dict[str, Any]) -> Settings:
+        """Reads custom_config.
+
+        Raises:
+          ValueError: sampled_bce without negatives.
+        """
+        settings = cls(
+            spec=FeatureSpec.model_validate_json(config["features"]),
+            model=ModelConfig.model_validate_json(config["model"]),
+            train=TrainConfig.model_validate_json(config["train"]),
+            negatives=json.loads(config["negatives"]),
+            checkpoints=config["checkpoints"],
+            fingerprint=config["fingerprint"],
+        )
+        if settings.model.objective is Objective.SAMPLED_BCE and settings.negatives["per_positive"] == 0:
+            raise ValueError("objective sampled_bce needs negatives, but negatives.per_positive is 0")
+        return settings
+
+    def run_folder(self, files: list[str]) -> str:
+        """The checkpoint folder of this code, this config and these input files."""
+        text = json.dumps([self.spec.model_dump_json(), self.model.model_dump_json(), self.train.model_dump_json()])
+        digest = hashlib.sha256(json.dumps([text, self.negatives, files], sort_keys=True).encode()).hexdigest()
+        return f"{self.checkpoints}/{self.fingerprint}-{digest[:16]}"
+
+
+class StopOnBadLoss(tf.keras.callbacks.Callback):
+    """Stops with an error as soon as the loss is not finite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float]) -> None:
+        if not math.isfinite(logs["loss"]):
+            raise FloatingPointError(
+                f"loss is {logs['loss']} in epoch {self._epoch + 1}, step {batch + 1}: "
+                "try a smaller train.learning_rate or a larger model.temperature"
+            )
+
+
+class Progress(tf.keras.callbacks.Callback):
+    """Logs each epoch's mean loss and duration."""
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._start = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        seconds = time.monotonic() - self._start
+        epochs = self.params["epochs"]
+        progress.info("epoch %d of %d, loss %.4f, %d s", epoch + 1, epochs, logs["mean_loss"], round(seconds))
+
+
+class SaveEpoch(tf.keras.callbacks.Callback):
+    """Writes a checkpoint after each epoch."""
+
+    def __init__(self, checkpoints: TrainingCheckpoints) -> None:
+        super().__init__()
+        self._checkpoints = checkpoints
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._checkpoints.save(epoch + 1)
+
+
+def _build(model: RetrievalModel, optimizer: tf.keras.optimizers.Optimizer, batches: tf.data.Dataset) -> None:
+    """Makes all variables exist, so that a checkpoint can be read into them."""
+    model.compute_loss(next(iter(batches)))
+    model.reset_metrics()
+    optimizer.build(model.trainable_variables)
+    model.compile(optimizer=optimizer, jit_compile=False)
+
+
+def run_fn(fn_args: Any) -> None:
+    """Trains a model and exports it.
+
+    A run that was killed goes on after its last finished epoch, with another order of the rows. Equal
+    seeds give equal results up to the order in which parallel sums are rounded.
+
+    Args:
+      fn_args: TFX's FnArgs. train_files: transformed train rows with negatives; eval_files: the
+        transformed items split with counts; transform_output; serving_model_dir; model_run_dir: for
+        TensorBoard; custom_config: {"features", "model", "train", "negatives"}, each JSON, and
+        "checkpoints", a folder, and "fingerprint", of the code.
+
+    Raises:
+      ValueError: the config or the input does not fit.
+      FloatingPointError: the loss is not finite.
+    """
+    settings = Settings.parse(fn_args.custom_config)
+    train_files = data.matching_files(fn_args.train_files, "train")
+    item_files = data.matching_files(fn_args.eval_files, "items")
+    transform_output = tft.TFTransformOutput(fn_args.transform_output)
+    seed, epochs = settings.train.seed, settings.train.epochs
+
+    tf.keras.utils.set_random_seed(seed)
+    encodings = features.make_encodings(settings.spec, settings.model, transform_output)
+    catalogue = data.load_catalogue(item_files, encodings, settings.negatives)
+    model = build_model(settings.model, encodings, catalogue)
+    optimizer = LazyAdam(settings.train.learning_rate, jit_compile=False)
+
+    def batches(seed: int) -> tf.data.Dataset:
+        return data.training_batches(
+            train_files, encodings, settings.negatives["per_positive"], settings.train.batch_size, seed
+        )
+
+    _build(model, optimizer, batches(seed))
+    checkpoints = TrainingCheckpoints(settings.run_folder(train_files + item_files), model, optimizer)
+    done = checkpoints.restore()
+    if done:
+        progress.info("going on after epoch %d of %d", done, epochs)
+    # The shuffling starts anew: with the same seed it would repeat the first epochs' order.
+    tf.keras.utils.set_random_seed(seed + done)
+    model.fit(
+        batches(seed + done),
+        epochs=epochs,
+        initial_epoch=done,
+        verbose=0,
+        callbacks=[
+            StopOnBadLoss(),
+            Progress(),
+            SaveEpoch(checkpoints),
+            tf.keras.callbacks.TensorBoard(fn_args.model_run_dir, write_graph=False),
+        ],
+    )
+    export.export_model(
+        model, transform_output, settings.spec, settings.model, settings.train, fn_args.serving_model_dir
+    )
+    checkpoints.remove()

@@ -1,0 +1,137 @@
+"""Tests of the in-batch softmax with log-q correction."""
+
+from math import exp, log
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models.losses import in_batch_softmax
+
+NO_CORRECTION = tf.zeros([3])
+QUERY = tf.constant([[1.0, 0.0], [0.0, 1.0]])
+CANDIDATES = tf.constant([[2.0, 1.0], [0.0, 3.0], [1.0, -1.0]])
+# Scores: row 0: 2 0 1; row 1: 1 3 -1.
+
+
+def test_by_hand_with_a_mixed_negative() -> None:
+    row_0 = -log(exp(2) / (exp(2) + exp(0) + exp(1)))
+    row_1 = -log(exp(3) / (exp(1) + exp(3) + exp(-1)))
+
+    loss = in_batch_softmax(QUERY, CANDIDATES, tf.constant([7, 8, 9]), NO_CORRECTION, 1.0)
+
+    assert loss.numpy() == pytest.approx((row_0 + row_1) / 2, rel=1e-6)
+
+
+def test_temperature_divides_the_score_and_not_log_q() -> None:
+    log_q = tf.math.log([0.5, 0.25, 0.25])
+    # exp(s / .5 - log q) = exp(2 s) / q
+    row_0 = -log((exp(4) / 0.5) / (exp(4) / 0.5 + exp(0) / 0.25 + exp(2) / 0.25))
+    row_1 = -log((exp(6) / 0.25) / (exp(2) / 0.5 + exp(6) / 0.25 + exp(-2) / 0.25))
+
+    loss = in_batch_softmax(QUERY, CANDIDATES, tf.constant([7, 8, 9]), log_q, 0.5)
+
+    assert loss.numpy() == pytest.approx((row_0 + row_1) / 2, rel=1e-6)
+
+
+def test_the_rows_own_positive_is_never_a_negative() -> None:
+    # Column 2 is item 7 again, row 0's positive: only row 1 sees it.
+    row_0 = -log(exp(2) / (exp(2) + exp(0)))
+    row_1 = -log(exp(3) / (exp(1) + exp(3) + exp(-1)))
+
+    loss = in_batch_softmax(QUERY, CANDIDATES, tf.constant([7, 8, 7]), NO_CORRECTION, 1.0)
+
+    assert loss.numpy() == pytest.approx((row_0 + row_1) / 2, rel=1e-6)
+
+
+def test_all_rows_with_one_item_cost_nothing() -> None:
+    loss = in_batch_softmax(QUERY, CANDIDATES[:2], tf.constant([7, 7]), tf.zeros([2]), 1.0)
+
+    assert loss.numpy() == pytest.approx(0.0)
+
+
+def test_other_positives_of_the_same_query_are_left_out() -> None:
+    # Both rows are of query 5: each sees its own positive and the mixed negative only.
+    row_0 = -log(exp(2) / (exp(2) + exp(1)))
+    row_1 = -log(exp(3) / (exp(3) + exp(-1)))
+
+    loss = in_batch_softmax(QUERY, CANDIDATES, tf.constant([7, 8, 9]), NO_CORRECTION, 1.0, tf.constant([5, 5]))
+
+    assert loss.numpy() == pytest.approx((row_0 + row_1) / 2, rel=1e-6)
+
+
+def test_log_q_moves_the_optimum_up_by_the_popularity() -> None:
+    # One query; its positives are items 0, 1, 2 with shares .6, .3, .1, the columns hold each item
+    # once, and log q is the log of those shares. At the optimum softmax(s - log q) = share, so
+    # s = log share + log q, up to a constant: twice the log share. The wrong sign gives s = 0 for all.
+    shares = np.array([0.6, 0.3, 0.1], np.float32)
+    scores = tf.Variable(tf.zeros([3]))
+
+    def loss() -> tf.Tensor:
+        total = 0.0
+        for item, share in enumerate(shares):
+            order = [item, *(i for i in range(3) if i != item)]
+            candidates = tf.gather(scores, order)[:, tf.newaxis]
+            log_q = tf.constant(np.log(shares[order]))
+            total += share * in_batch_softmax(tf.ones([1, 1]), candidates, tf.constant(order), log_q, 1.0)
+        return total
+
+    optimum = 2 * np.log(shares)
+    for start, is_optimum in ((optimum, True), (np.zeros(3), False), (np.log(shares), False)):
+        scores.assign(start.astype(np.float32))
+        with tf.GradientTape() as tape:
+            value = loss()
+        gradient = tf.convert_to_tensor(tape.gradient(value, scores)).numpy()
+        assert (np.abs(gradient).max() < 1e-6) == is_optimum
+
+
+def test_learnt_from_batches_the_scores_follow_the_popularity() -> None:
+    # Batches drawn by popularity: the items' own frequency is both the positives' and the negatives'
+    # distribution. Corrected scores must grow with log popularity (slope 1), uncorrected ones stay flat.
+    generator = np.random.default_rng(0)
+    share = 1 / np.arange(1, 101)
+    share /= share.sum()
+    slopes = []
+    for correction in (1.0, 0.0):
+        scores = tf.Variable(tf.zeros([100, 1]))
+        optimiser = tf.keras.optimizers.Adam(0.05)
+        log_q = tf.constant(np.log(share) * correction, tf.float32)
+
+        @tf.function
+        def step(items: tf.Tensor, scores=scores, optimiser=optimiser, log_q=log_q) -> None:
+            with tf.GradientTape() as tape:
+                columns = tf.gather(scores, items)
+                loss = in_batch_softmax(tf.ones([64, 1]), columns, items, tf.gather(log_q, items), 1.0)
+            optimiser.apply_gradients([(tf.convert_to_tensor(tape.gradient(loss, scores)), scores)])
+
+        for _ in range(300):
+            step(tf.constant(generator.choice(100, size=64, p=share)))
+        # The most frequent items are left out: with them in a batch, most columns are masked.
+        slopes.append(np.polyfit(np.log(share[5:50]), scores.numpy()[5:50, 0], 1)[0])
+
+    assert slopes[0] == pytest.approx(1.0, abs=0.3)
+    assert abs(slopes[1]) < 0.3
+
+
+def test_large_scores_stay_finite() -> None:
+    query = tf.Variable(QUERY * 1e4)
+    with tf.GradientTape() as tape:
+        loss = in_batch_softmax(query, -CANDIDATES, tf.constant([7, 8, 7]), NO_CORRECTION, 0.01)
+    gradient = tape.gradient(loss, query)
+
+    # Row 0: scores -2e6, 0 (and its own item again); row 1: -1e6, -3e6, 1e6. Losses 2e6 and 4e6.
+    assert loss.numpy() == pytest.approx(3e6)
+    assert np.isfinite(gradient.numpy()).all()
+
+
+def test_traced_once_for_any_batch_size() -> None:
+    vectors = tf.TensorSpec([None, 2])
+    function = tf.function(
+        lambda query, candidates, ids, log_q: in_batch_softmax(query, candidates, ids, log_q, 1.0),
+        input_signature=[vectors, vectors, tf.TensorSpec([None], tf.int64), tf.TensorSpec([None])],
+    )
+
+    assert function(QUERY[:1], CANDIDATES[:1], [7], [0.0]).numpy() == pytest.approx(0.0)
+    assert function(QUERY, CANDIDATES, [7, 8, 7], [0.0] * 3).numpy() == pytest.approx(
+        in_batch_softmax(QUERY, CANDIDATES, tf.constant([7, 8, 7]), NO_CORRECTION, 1.0).numpy()
+    )

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models import features
+from models.config import ModelConfig
+from models.dat import DAT
+from models.losses import category_alignment_loss
+from models.two_tower import TwoTower
+from tests.unit.models import helpers
+
+PLAIN = {"embedding_dim": 4, "augmented_dim": 4, "output_dim": 4, "hidden_units": (8,), "last_activation": "linear"}
+
+
+def dat(**settings: object) -> DAT:
+    config = ModelConfig(**{**PLAIN, **settings})
+    model = DAT(config, helpers.small_encodings(), helpers.small_catalogue())
+    model.compute_loss(helpers.small_batch())
+    model.reset_metrics()
+    return model
+
+
+def recorded(model: DAT) -> dict[str, float]:
+    return {m.name: float(m.result()) for m in model.metrics}
+
+
+def vectors_and_targets(model: DAT) -> tuple[np.ndarray, ...]:
+    """a_u, p_v, a_v, p_u of the small batch's three positives: queries 1, 2, 3 and candidates 0, 1, 0."""
+    batch = helpers.small_batch()
+    columns = {key: tf.constant(column) for key, column in helpers.small_catalogue().columns.items()}
+    items = model.item_embeddings({**columns, features.CANDIDATE_INDEX: tf.range(4, dtype=tf.int64)})
+    a_u = model.query_augmented.table.embeddings.numpy()[[1, 2, 3]]
+    a_v = model.item_augmented.table.embeddings.numpy()[[1, 2, 1]]
+    return a_u, items.numpy()[[0, 1, 0]], a_v, model.query_embeddings(batch).numpy()
+
+
+@pytest.mark.parametrize(("objective", "pairs"), [("sampled_bce", 9), ("in_batch_softmax", 3)])
+def test_loss_is_the_objective_and_three_weighted_terms(objective: str, pairs: int) -> None:
+    mimic = {"query_weight": 0.3, "item_weight": 0.7}
+    model = dat(objective=objective, mimic=mimic, alignment={"weight": 2.0})
+    a_u, p_v, a_v, p_u = vectors_and_targets(model)
+    loss = float(model.compute_loss(helpers.small_batch()))
+    parts = recorded(model)
+    # Three queries with two negatives each: T = 9 pairs for the paper's objective, 3 for the softmax.
+    assert parts["query_mimic_loss"] == pytest.approx(((a_u - p_v) ** 2).sum() / pairs, rel=1e-5)
+    assert parts["item_mimic_loss"] == pytest.approx(((a_v - p_u) ** 2).sum() / pairs, rel=1e-5)
+    # Candidates 0, 1, 0 have categories 0, 1, 0.
+    assert parts["alignment_loss"] == pytest.approx(float(category_alignment_loss(p_v, [0, 1, 0])), abs=1e-6)
+    total = parts["retrieval_loss"] + 0.3 * parts["query_mimic_loss"] + 0.7 * parts["item_mimic_loss"]
+    assert loss == pytest.approx(total + 2.0 * parts["alignment_loss"], rel=1e-5)
+    assert parts["mean_loss"] == pytest.approx(loss, rel=1e-6)
+
+
+def test_alignment_sees_the_positives_categories() -> None:
+    batch = helpers.small_batch()
+    batch[features.CANDIDATE_INDEX] = tf.constant([0, 2, 1], tf.int64)
+    batch |= {k: tf.concat([v, v], 0) for k, v in batch.items()}
+    batch[features.CANDIDATE_INDEX] = tf.constant([0, 2, 1, 3, 0, 2], tf.int64)
+    model = dat()
+    model.compute_loss(batch)
+    columns = {key: tf.constant(column) for key, column in helpers.small_catalogue().columns.items()}
+    items = model.item_embeddings({**columns, features.CANDIDATE_INDEX: tf.range(4, dtype=tf.int64)}).numpy()
+    even, odd = items[[0, 2, 0, 2]], items[[1, 3]]
+    expected = ((np.cov(even.T) - np.cov(odd.T)) ** 2).sum()
+    assert recorded(model)["alignment_loss"] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("weights", "own", "target"),
+    [
+        ({"query_weight": 1.0, "item_weight": 0.0}, "query_augmented", "item_tower"),
+        ({"query_weight": 0.0, "item_weight": 1.0}, "item_augmented", "query_tower"),
+    ],
+)
+def test_mimicking_moves_the_augmented_vectors_and_not_their_target(
+    weights: dict[str, float], own: str, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = dat(mimic=weights, alignment={"weight": 0.0})
+    monkeypatch.setattr(TwoTower, "loss_of", lambda self, pairs: tf.constant(0.0))
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(helpers.small_batch())
+    gradients = dict(zip([id(v) for v in model.trainable_variables],
+                         tape.gradient(loss, model.trainable_variables), strict=True))  # fmt: skip
+    moved = gradients[id(getattr(model, own).trainable_variables[0])]
+    assert np.abs(tf.convert_to_tensor(moved)).sum() > 0
+    for tower in ("query_tower", "item_tower"):
+        assert all(gradients[id(v)] is None for v in getattr(model, tower).trainable_variables), (tower, target)
+    assert sum(g is not None and np.abs(tf.convert_to_tensor(g)).sum() > 0 for g in gradients.values()) == 1
+
+
+def test_augmented_table_is_not_the_id_table() -> None:
+    model = dat()
+    ids = model.query_encoder.tables["user"].embeddings
+    vectors = model.query_augmented.table.embeddings
+    before = vectors.numpy()
+    ids.assign(tf.zeros_like(ids))
+    np.testing.assert_array_equal(vectors, before)
+    changed = ids.numpy()
+    vectors.assign(tf.ones_like(vectors))
+    np.testing.assert_array_equal(ids, changed)
+    item_ids = model.item_encoder.tables["item"].embeddings
+    assert item_ids is not model.item_augmented.table.embeddings
+    # Both reach the tower: the same query with another augmented vector is embedded elsewhere.
+    batch = helpers.small_batch()
+    here = model.query_embeddings(batch).numpy()
+    vectors.assign(-tf.ones_like(vectors))
+    assert not np.allclose(here, model.query_embeddings(batch))
+
+
+def test_normalised_vectors_enter_tower_and_loss() -> None:
+    model = dat(mimic={"normalise": True})
+    batch = helpers.small_batch()
+    here = model.query_embeddings(batch).numpy()
+    loss = float(model.compute_loss(batch))
+    table = model.query_augmented.table.embeddings
+    table.assign(table * 5.0)
+    np.testing.assert_allclose(model.query_embeddings(batch), here, atol=1e-6)
+    assert float(model.compute_loss(batch)) == pytest.approx(loss, rel=1e-5)
+
+
+def test_unknown_candidates_read_the_last_row() -> None:
+    model = dat()
+    columns = {"item": tf.constant([5, 5]), "genres": tf.constant([[1], [1]])}
+    unknown = {**columns, features.CANDIDATE_INDEX: tf.constant([-1, -1], tf.int64)}
+    table = model.item_augmented.table.embeddings
+    # Four candidates: rows 0 (padding), 1..4, 5 (unknown).
+    before = model.item_embeddings(unknown).numpy()
+    table.assign(tf.concat([table[:5], table[5:] + 1.0], axis=0))
+    assert not np.allclose(before, model.item_embeddings(unknown))
+
+
+def test_the_defaults_are_the_papers() -> None:
+    model = DAT(ModelConfig(), helpers.small_encodings(), helpers.small_catalogue())
+    assert model.query_tower.get_config() | {"name": "", "dtype": ""} == {
+        "name": "", "trainable": True, "dtype": "",
+        "hidden_units": [256, 128], "output_dim": 32, "last_activation": "relu", "dropout": 0.0,
+    }  # fmt: skip
+    batch = helpers.small_batch()
+    loss = float(model.compute_loss(batch))
+    parts = recorded(model)
+    expected = parts["retrieval_loss"] + 0.5 * (parts["query_mimic_loss"] + parts["item_mimic_loss"])
+    assert loss == pytest.approx(expected + parts["alignment_loss"], rel=1e-6)
+    # No temperature: with scores in [0, 1] no positive costs less than 0.313, no negative less than 0.693.
+    assert parts["retrieval_loss"] > (3 * 0.313 + 5 * 0.693) / 8
+    assert (model.query_embeddings(batch).numpy() >= 0).all()
+
+
+def test_catalogue_without_categories() -> None:
+    catalogue = dataclasses.replace(helpers.small_catalogue(), categories=np.full(4, -1))
+    model = DAT(ModelConfig(**PLAIN), helpers.small_encodings(), catalogue)
+    model.compute_loss(helpers.small_batch())
+    assert recorded(model)["alignment_loss"] == 0.0

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models import features
+from models.config import FeatureSpec, ModelConfig
+from tests.unit.models import helpers
+
+
+def spec(**item_id: Any) -> FeatureSpec:
+    declared: list[dict[str, Any]] = [
+        {"name": "user", "kind": "id", "side": "query"},
+        {"name": "history", "kind": "history", "side": "query"},
+        {"name": "age", "kind": "number", "side": "query"},
+        {"name": "about", "kind": "text", "side": "query"},
+        {"name": "seen_at", "kind": "timestamp", "side": "interaction"},
+        {"name": "colour", "kind": "categorical", "side": "item"},
+    ]
+    if item_id:
+        declared.append({"name": "item", "kind": "id", "side": "item", **item_id})
+    return FeatureSpec(query_id="user", item_id="item", timestamp="seen_at", category="colour", features=declared)
+
+
+class Sizes:
+    def vocabulary_size_by_name(self, vocab_filename: str) -> int:
+        return {"item_id_vocabulary": 7, "query_id_vocabulary": 5, "item_values": 3}.get(vocab_filename, 2)
+
+
+def test_serving_signature() -> None:
+    made = {key: (s.shape.as_list(), s.dtype) for key, s in features.serving_signature(spec(hash_buckets=3)).items()}
+    assert made == {
+        "user": ([None], tf.string),
+        "history": ([None, None], tf.string),
+        "age": ([None], tf.float32),
+        "about": ([None], tf.string),
+        "seen_at": ([None], tf.int64),
+    }
+
+
+def test_query_id_is_an_input_even_if_it_is_no_feature() -> None:
+    declared = [f.model_dump() for f in spec().features if f.name != "user"]
+    without = FeatureSpec(query_id="user", item_id="item", timestamp="seen_at", category="colour", features=declared)
+    assert "user" in features.serving_signature(without)
+    assert features.make_encodings(without, ModelConfig(), Sizes()).query_id is None
+
+
+def test_missing_values_of_requests_are_left_out() -> None:
+    made = features.from_serving(
+        {
+            "user": tf.constant(["a", ""]),
+            "age": tf.constant([np.nan, 3.0]),
+            "seen_at": tf.constant([-1, 0], tf.int64),
+            "history": tf.constant([["", "x"], ["", ""]]),
+        }
+    )
+    assert {key: (c.indices.numpy().tolist(), c.values.numpy().tolist()) for key, c in made.items()} == {
+        "user": ([[0, 0]], [b"a"]),
+        "age": ([[1, 0]], [3.0]),
+        "seen_at": ([[1, 0]], [0]),
+        "history": ([[0, 1]], [b"x"]),
+    }
+
+
+def test_parsed_rows_become_dense() -> None:
+    encodings = helpers.small_encodings()
+    rows = [helpers.example({"query_index": [2], "user": [2], "history": [3, 1]}), helpers.example({"history": [2]})]
+    made = features.query_columns(tf.io.parse_example(rows, features.query_parse_spec(encodings)), encodings)
+    assert {key: column.numpy().tolist() for key, column in made.items()} == {
+        "query_index": [2, 4],
+        "user": [2, 4],
+        "history": [[3, 1], [2, 0]],
+    }
+    rows = [helpers.example({"candidate_index": [0], "item": [1], "genres": []}), helpers.example({})]
+    made = features.item_columns(tf.io.parse_example(rows, features.item_parse_spec(encodings)), encodings)
+    assert {key: column.numpy().tolist() for key, column in made.items()} == {
+        "candidate_index": [0, -1],
+        "item": [1, 5],
+        "genres": [[], []],
+    }
+
+
+def test_candidates_as_table_rows() -> None:
+    assert features.item_table_rows(tf.constant([0, 3, -1]), 6).numpy().tolist() == [1, 4, 5]
+
+
+def test_encodings() -> None:
+    made = features.make_encodings(spec(min_count=2), ModelConfig(embedding_dim=9), Sizes())
+    by_key = {e.key: e for e in (*made.query, *made.item)}
+    assert (by_key["item"].rows, by_key["item"].missing) == (5, 4)
+    assert (by_key["history"].rows, by_key["history"].pooled, by_key["history"].is_shared) == (9, True, False)
+    assert (by_key["age"].rows, by_key["age"].dim) == (0, 1)
+    assert by_key["about"].pooled
+    assert by_key["colour"].dim == 9
+    assert (made.query_rows, made.item_rows, made.query_id, made.item_id) == (7, 9, "user", "item")
+
+
+@pytest.mark.parametrize(
+    ("item_id", "message"),
+    [
+        ({}, "the item id 'item' is not declared"),
+        ({"min_count": 2}, "feature 'item' must keep every item"),
+        ({"vocabulary_size": 2}, "feature 'item' must keep every item"),
+        ({"hash_buckets": 2}, "feature 'item' must keep every item"),
+        ({"embedding_dim": 8}, "embedding_dim of 'history' is 32, of 'item' 8"),
+    ],
+)
+def test_sharing_that_cannot_work_is_refused(item_id: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=f"share_item_embedding: .*{message}"):
+        features.make_encodings(spec(**item_id), ModelConfig(share_item_embedding=True), Sizes())
+
+
+def test_sharing_without_a_history_is_refused() -> None:
+    declared = [f.model_dump() for f in spec(max_values=50).features if f.name != "history"]
+    without = FeatureSpec(query_id="user", item_id="item", timestamp="seen_at", category="colour", features=declared)
+    with pytest.raises(ValueError, match="no feature of kind history"):
+        features.make_encodings(without, ModelConfig(share_item_embedding=True), Sizes())

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from models import trainer
+from models.config import ModelConfig, Objective, TrainConfig
+from tests.unit.models import helpers
+from tests.unit.models.toy import ITEMS, Toy
+
+pytestmark = pytest.mark.slow
+
+MODEL = ModelConfig(
+    embedding_dim=8, augmented_dim=8, output_dim=8, hidden_units=(16,), last_activation="linear",
+    objective="in_batch_softmax", temperature=0.2, share_item_embedding=True, unknown_rate=0.1,
+    mimic={"normalise": True}, alignment={"weight": 0.01},
+)  # fmt: skip
+TRAIN = TrainConfig(epochs=3, batch_size=32, learning_rate=0.01)
+
+
+def embeddings(folder: Path, signature: str, rows: list[helpers.Row]) -> np.ndarray:
+    loaded = tf.saved_model.load(str(folder / "Format-Serving"))
+    examples = tf.constant([helpers.example(row) for row in rows])
+    return loaded.signatures[signature](examples=examples)["embedding"].numpy()
+
+
+def held_out_ranks(folder: Path, toy: Toy) -> np.ndarray:
+    """Rank of each query's sixth item among the seven it has not chosen; ties count against it."""
+    queries = embeddings(folder, "serialized_examples", toy.raw_held_out)
+    items = embeddings(folder, "item_examples", toy.raw_items)
+    ranks = []
+    for row, scores in zip(toy.raw_held_out, queries @ items.T, strict=True):
+        chosen = {r["item"][0] for r in toy.raw_train if r["user"] == row["user"]}
+        own = scores[ITEMS.index(row["item"][0])]
+        others = [s for item, s in zip(ITEMS, scores, strict=True) if item not in chosen and item != row["item"][0]]
+        assert len(others) == 6
+        ranks.append(1 + sum(s >= own for s in others))
+    return np.array(ranks)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        MODEL,
+        MODEL.model_copy(update={"kind": "two_tower"}),
+        MODEL.model_copy(update={"objective": Objective.SAMPLED_BCE}),
+    ],
+    ids=["dat", "two_tower", "sampled_bce"],
+)
+def test_learns_who_likes_what(model: ModelConfig, toy: Toy, tmp_path: Path) -> None:
+    trainer.run_fn(toy.fn_args(tmp_path, model, TRAIN.model_copy(update={"epochs": 15})))
+    ranks = held_out_ranks(tmp_path, toy)
+    # By chance the mean of 1 / rank over seven is 0.37; if all embeddings were one point, 0.14.
+    assert (1 / ranks).mean() > 0.9
+    assert list((tmp_path / "logs").rglob("events.out.tfevents*"))
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+class Killed(Exception):
+    pass
+
+
+def weights(folder: Path) -> list[np.ndarray]:
+    reader = tf.train.load_checkpoint(str(folder / "Format-Serving" / "variables" / "variables"))
+    names = sorted(n for n in reader.get_variable_to_shape_map() if "VARIABLE_VALUE" in n)
+    return [reader.get_tensor(n) for n in names]
+
+
+def kill_after(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def on_epoch_begin(self: trainer.Progress, begun: int, logs: object = None) -> None:
+        if begun == epoch:
+            raise Killed
+
+    monkeypatch.setattr(trainer.StopOnBadLoss, "on_epoch_begin", on_epoch_begin)
+
+
+def progress_told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The head of each progress message: other loggers (TensorFlow's) write to the same capture."""
+    return [r.getMessage().split(",")[0] for r in caplog.records if r.name == "retrieval.progress"]
+
+
+def test_goes_on_after_it_was_killed(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="retrieval.progress")
+    args = toy.fn_args(tmp_path, MODEL, TRAIN)
+    with monkeypatch.context() as patch:
+        kill_after(1, patch)
+        with pytest.raises(Killed):
+            trainer.run_fn(args)
+    assert not (tmp_path / "Format-Serving").exists()
+    (run,) = (tmp_path / "checkpoints").iterdir()
+    assert run.name.startswith("code-")
+    assert progress_told(caplog) == ["epoch 1 of 3"]
+
+    caplog.clear()
+    trainer.run_fn(args)
+    assert progress_told(caplog) == ["going on after epoch 1 of 3", "epoch 2 of 3", "epoch 3 of 3"]
+    assert not run.exists()
+
+
+def test_a_run_with_another_config_or_input_starts_anew(toy: Toy, tmp_path: Path) -> None:
+    settings = trainer.Settings.parse(toy.fn_args(tmp_path, MODEL, TRAIN).custom_config)
+    other_model = trainer.Settings.parse(
+        toy.fn_args(tmp_path, MODEL.model_copy(update={"dropout": 0.5}), TRAIN).custom_config
+    )
+    other_code = trainer.Settings.parse(toy.fn_args(tmp_path, MODEL, TRAIN, fingerprint="new").custom_config)
+    folders = {
+        settings.run_folder(["a"]), settings.run_folder(["b"]),
+        other_model.run_folder(["a"]), other_code.run_folder(["a"]),
+    }  # fmt: skip
+    assert len(folders) == 4
+    assert settings.run_folder(["a"]) in folders
+
+
+def test_equal_seeds_give_equal_models(toy: Toy, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        trainer.run_fn(toy.fn_args(tmp_path / name, MODEL, TRAIN))
+    trainer.run_fn(toy.fn_args(tmp_path / "c", MODEL, TRAIN.model_copy(update={"seed": 8})))
+    first, second, other = (weights(tmp_path / name) for name in "abc")
+    for x, y in zip(first, second, strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-5)
+    assert not all(np.allclose(x, y, atol=1e-5) for x, y in zip(first, other, strict=True))
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(toy: Toy, tmp_path: Path) -> None:
+    args = toy.fn_args(tmp_path, MODEL, TRAIN.model_copy(update={"learning_rate": 1e38}))
+    with pytest.raises(FloatingPointError, match=r"loss is (nan|inf) in epoch \d, step \d: try a smaller"):
+        trainer.run_fn(args)
+    assert not (tmp_path / "Format-Serving").exists()
+
+
+def test_sampled_bce_without_negatives_is_refused(toy: Toy, tmp_path: Path) -> None:
+    negatives = json.dumps({"per_positive": 0, "sampling": "uniform", "alpha": 0.75})
+    args = toy.fn_args(tmp_path, ModelConfig(), TRAIN, negatives=negatives)
+    with pytest.raises(ValueError, match=r"sampled_bce needs negatives, but negatives\.per_positive is 0"):
+        trainer.run_fn(args)
