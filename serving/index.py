@@ -1,0 +1,242 @@
+"""The item index: the embeddings of the catalogue, the items' ids and attributes, and a way to search them.
+
+A folder with
+  embeddings.npy   float32 [num_items, dimension]
+  ids/             blob table: the item ids, sorted by their bytes; the order of all rows
+  attributes/      blob table: one JSON object of strings a row
+  scann/           ScaNN's own files
+  index.json       IndexManifest (serving.index_manifest)
+
+Importing this imports ScaNN and TensorFlow.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.blobs import DATA, OFFSETS, BlobTable, write_table
+from serving.index_manifest import MANIFEST, IndexManifest, ItemIndexError, read_manifest, write_manifest
+from serving.scann_search import ScannSearch, build_scann
+from serving.searcher import choose_searcher
+
+EMBEDDINGS = "embeddings.npy"
+IDS = "ids"
+ATTRIBUTES = "attributes"
+SCANN = "scann"
+TABLE_FILES = frozenset(f"{table}/{file}" for table in (IDS, ATTRIBUTES) for file in (OFFSETS, DATA))
+EXACT_SHARE = 8  # with 1/8 of the catalogue or more to fetch, scoring all of it is no slower than hashing
+
+
+class Hit(NamedTuple):
+    """One found item."""
+
+    row: int
+    item_id: bytes
+    score: float
+
+
+def build_index(
+    folder: Path,
+    *,
+    embeddings: NDArray[np.float32],
+    ids: Sequence[bytes],
+    attributes: Sequence[Mapping[str, str]],
+    model_fingerprint: str,
+) -> None:
+    """Writes an index, its manifest last. The searcher follows from the number of items.
+
+    Args:
+      folder: created where it is missing; must be empty.
+      embeddings: float32 [num_items, dimension].
+      ids: num_items item ids as UTF-8, sorted by their bytes, each once.
+      attributes: num_items mappings from the attribute's name to its text.
+      model_fingerprint: of the SavedModel that made the embeddings.
+
+    Raises:
+      ItemIndexError: no items, an id twice or out of order or not UTF-8, or an embedding that is not finite; it names
+        the item.
+    """
+    if embeddings.ndim != 2 or embeddings.dtype != np.float32 or not len(embeddings) == len(ids) == len(attributes):
+        raise ItemIndexError(
+            f"the index needs float32 [num_items, dimension] and as many ids and attributes, got {embeddings.dtype} "
+            f"{list(embeddings.shape)}, {len(ids)} ids, {len(attributes)} attributes"
+        )
+    if not len(ids):
+        raise ItemIndexError("there are no items to index")
+    _check_ids(ids)
+    bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
+    if len(bad):
+        raise ItemIndexError(f"item {ids[bad[0]].decode()!r} has an embedding with NaN or infinity ({len(bad)} in all)")
+    folder.mkdir(parents=True, exist_ok=True)
+    embeddings = np.ascontiguousarray(embeddings)
+    np.save(folder / EMBEDDINGS, embeddings, allow_pickle=False)
+    write_table(folder / IDS, ids)
+    write_table(
+        folder / ATTRIBUTES,
+        (json.dumps(row, ensure_ascii=False, sort_keys=True).encode() for row in attributes),
+    )
+    config = choose_searcher(len(ids))
+    build_scann(folder / SCANN, embeddings, config)
+    write_manifest(
+        folder,
+        IndexManifest(
+            items=len(ids),
+            dimension=embeddings.shape[1],
+            searcher=config,
+            attributes=tuple(sorted({name for row in attributes for name in row})),
+            model_fingerprint=model_fingerprint,
+        ),
+    )
+
+
+def _check_ids(ids: Sequence[bytes]) -> None:
+    previous: bytes | None = None
+    for item_id in ids:
+        try:
+            item_id.decode()
+        except UnicodeDecodeError as error:
+            raise ItemIndexError(f"item id {item_id!r} is not UTF-8") from error
+        if previous is not None and item_id <= previous:
+            problem = "appears twice" if item_id == previous else "is out of order"
+            raise ItemIndexError(f"item id {item_id.decode()!r} {problem}: the index needs every id once, sorted")
+        previous = item_id
+
+
+class ItemIndex:
+    """A loaded index. Immutable; safe for any number of threads."""
+
+    def __init__(self, folder: Path) -> None:
+        """Opens an index folder.
+
+        Raises:
+          ItemIndexError: a file is missing, unexpected (a pickle, a symlink) or does not fit the others.
+          BlobError: a blob table is damaged.
+        """
+        self.manifest = read_manifest(folder)
+        _check_files(folder)
+        shape = (self.manifest.items, self.manifest.dimension)
+        try:
+            embeddings = np.load(folder / EMBEDDINGS, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise ItemIndexError(f"{folder / EMBEDDINGS}: cannot read it: {error}") from error
+        if embeddings.dtype != np.float32 or embeddings.shape != shape:
+            raise ItemIndexError(
+                f"{folder / EMBEDDINGS}: expected float32 {list(shape)}, found {embeddings.dtype} "
+                f"{list(embeddings.shape)}"
+            )
+        self._embeddings: NDArray[np.float32] = np.asarray(embeddings)
+        self._ids = BlobTable(folder / IDS)
+        self._attributes = BlobTable(folder / ATTRIBUTES)
+        if not len(self._ids) == len(self._attributes) == len(self):
+            raise ItemIndexError(
+                f"{folder}: {len(self)} items, but {len(self._ids)} ids and {len(self._attributes)} attributes"
+            )
+        try:
+            self._scann = ScannSearch(folder / SCANN, folder / EMBEDDINGS, self.manifest.searcher)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ItemIndexError(f"{folder / SCANN}: ScaNN cannot read it: {error}") from error
+
+    def __len__(self) -> int:
+        return self.manifest.items
+
+    def item_id(self, row: int) -> bytes:
+        """The id of a row, 0 <= row < len(self)."""
+        return self._ids[row]
+
+    def find(self, item_id: bytes) -> int | None:
+        """The row of an item; None if it is not in the catalogue."""
+        return self._ids.find(item_id)
+
+    def attributes(self, row: int) -> dict[str, str]:
+        """The attributes of a row, 0 <= row < len(self)."""
+        found: dict[str, str] = json.loads(self._attributes[row])
+        return found
+
+    def embedding(self, row: int) -> NDArray[np.float32]:
+        """The embedding of a row, float32 [dimension], 0 <= row < len(self)."""
+        return self._embeddings[row]
+
+    def search(self, query: NDArray[np.float32], k: int, exclude: Collection[bytes] = frozenset()) -> list[Hit]:
+        """The best items for a query by the dot product of the embeddings.
+
+        Exclusion loses nothing: k + len(exclude) items are fetched, and where ScaNN comes back with too few the whole
+        catalogue is scored.
+
+        Args:
+          query: float32 [dimension].
+          k: so many items are wanted, at least 1.
+          exclude: ids that must not be in the answer; unknown ones do no harm.
+
+        Returns:
+          Best first, equal scores in the order of the ids' bytes. Fewer than k only where the catalogue less the
+          exclusions has fewer. Scores are exact dot products, up to float32's rounding.
+
+        Raises:
+          ValueError: the query has another dimension or is not finite, or k is below 1.
+        """
+        query = self._checked(query, k)
+        excluded = frozenset(exclude)
+        wanted = min(k, len(self))
+        fetch = min(wanted + len(excluded), len(self))
+        if self.manifest.searcher.kind == "brute_force" or EXACT_SHARE * fetch < len(self):
+            rows = self._scann.search(query, fetch)
+            scores = self._embeddings[rows] @ query
+            order = np.argsort(-scores, kind="stable")
+            hits = self._without(rows[order], scores[order], wanted, excluded)
+            if len(hits) == wanted or len(rows) == len(self):
+                return hits
+        return self._exact(query, wanted, excluded)
+
+    def search_exact(self, query: NDArray[np.float32], k: int, exclude: Collection[bytes] = frozenset()) -> list[Hit]:
+        """As `search`, scoring the whole catalogue with NumPy: the reference that ScaNN is measured against."""
+        return self._exact(self._checked(query, k), min(k, len(self)), frozenset(exclude))
+
+    def _checked(self, query: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+        query = np.asarray(query, dtype=np.float32)
+        if query.shape != (self.manifest.dimension,):
+            raise ValueError(f"the query has shape {list(query.shape)}, the index [{self.manifest.dimension}]")
+        if not np.isfinite(query).all():
+            raise ValueError("the query's embedding has NaN or infinity")
+        if k < 1:
+            raise ValueError(f"k is {k}, must be at least 1")
+        return query
+
+    def _exact(self, query: NDArray[np.float32], wanted: int, excluded: frozenset[bytes]) -> list[Hit]:
+        scores = self._embeddings @ query
+        rows = _best(scores, wanted + len(excluded))
+        return self._without(rows, scores[rows], wanted, excluded)
+
+    def _without(
+        self, rows: NDArray[np.int64], scores: NDArray[np.float32], wanted: int, excluded: frozenset[bytes]
+    ) -> list[Hit]:
+        found = zip(rows.tolist(), self._ids.take(rows), scores.tolist(), strict=True)
+        kept = (Hit(row, item_id, score) for row, item_id, score in found if item_id not in excluded)
+        return list(itertools.islice(kept, wanted))
+
+
+def _best(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Indices of the `count` largest scores, largest first, equal ones by index."""
+    candidates = np.arange(len(scores))
+    if count < len(scores):
+        threshold = np.partition(scores, len(scores) - count)[len(scores) - count]
+        candidates = np.flatnonzero(scores >= threshold)
+    return candidates[np.argsort(-scores[candidates], kind="stable")][:count]
+
+
+def _check_files(folder: Path) -> None:
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            raise ItemIndexError(f"{path}: an index must not hold a symlink")
+        if path.is_dir():
+            continue
+        known = name in (EMBEDDINGS, MANIFEST) or name in TABLE_FILES
+        if not known and not (name.startswith(f"{SCANN}/") and path.suffix in (".npy", ".pb")):
+            raise ItemIndexError(f"{path}: an index must not hold this file")

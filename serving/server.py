@@ -1,0 +1,179 @@
+"""The retrieval server: one process, synchronous gRPC, the newest whole release of a folder.
+
+python -m serving.server --releases DIR --model NAME [--host HOST] [--port PORT] [--max-k K]
+
+TensorFlow, which takes seconds to import, is imported by Server: --help and a wrong argument do not wait for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import FrameType
+
+# TensorFlow reads it when it is first imported; its start-up chatter is of no use to an operator.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from pydantic import ValidationError
+
+from serving.config import ServingConfig
+from serving.proto import retrieval_pb2_grpc
+from serving.release import ReleaseError
+
+HEALTH_NAMES = ("", "ModelService", "PredictionService", "retrieval.v1.RetrievalService")
+MAX_MESSAGE_BYTES = 64 << 20
+THREADS = 8
+WAKE_SECONDS = 0.5
+DRAIN_SECONDS = 10.0  # what is under way at a stop may take so long
+
+logger = logging.getLogger(__name__)
+
+
+class ServerError(RuntimeError):
+    """The server cannot start."""
+
+
+class Server:
+    """A gRPC server on one port. `start` loads the release; until then its health is NOT_SERVING."""
+
+    def __init__(self, releases: Path, model_name: str, config: ServingConfig) -> None:
+        """Takes the port.
+
+        Args:
+          releases: root folder of the releases.
+          model_name: the served model's name.
+          config: where to listen and the limits.
+
+        Raises:
+          ServerError: the port is taken, or the host is not this machine's.
+        """
+        from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+
+        from serving.current import Current
+        from serving.service import RetrievalService
+        from serving.tf_serving_service import ModelService, PredictionService
+
+        self._releases = releases
+        self._current = Current(model_name)
+        self._health = health.HealthServicer()
+        self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        self._server = grpc.server(
+            ThreadPoolExecutor(THREADS, thread_name_prefix="grpc"),
+            options=[
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ],
+        )
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+            PredictionService(self._current), self._server
+        )
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._current), self._server)
+        retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(
+            RetrievalService(self._current, config.max_k), self._server
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        try:
+            port = self._server.add_insecure_port(f"{host}:{config.port}")
+        except RuntimeError as error:
+            raise ServerError(
+                f"cannot listen on {host}:{config.port}: the port is taken, or the host is not this machine's"
+            ) from error
+        self.address = f"{host}:{port}"
+
+    def start(self) -> int:
+        """Answers health checks at once, loads and warms up the newest whole release, then serves.
+
+        Returns:
+          The version served.
+
+        Raises:
+          ReleaseError: there is no release that can be served.
+        """
+        from serving.retriever import load_newest
+
+        self._server.start()
+        try:
+            retriever = load_newest(self._releases, self._current.model_name)
+        except ReleaseError:
+            self.stop(grace=0)
+            raise
+        self._current.retriever = retriever
+        self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        return retriever.manifest.version
+
+    def stop(self, grace: float = DRAIN_SECONDS) -> None:
+        """Reports NOT_SERVING, takes no new requests and waits at most `grace` seconds for those under way."""
+        self._health.enter_graceful_shutdown()
+        self._server.stop(grace).wait()
+
+    def _set_health(self, status: int) -> None:
+        for name in HEALTH_NAMES:
+            self._health.set(name, status)
+
+
+def serve(releases: Path, model_name: str, config: ServingConfig) -> None:
+    """Serves until SIGTERM or SIGINT, then drains and returns. Call it from the main thread.
+
+    Prints `serving MODEL version V on HOST:PORT` when ready.
+
+    Raises:
+      ServerError: the port cannot be had.
+      ReleaseError: there is no release that can be served.
+    """
+    stopped = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stopped.set()
+
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        server = Server(releases, model_name, config)
+        version = server.start()
+        print(f"serving {model_name} version {version} on {server.address}", flush=True)
+        # The kernel may hand the signal to another thread; Python runs its handler when this one next wakes up.
+        while not stopped.wait(WAKE_SECONDS):
+            pass
+        server.stop()
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line. Returns the exit code: 0 after a signal, 1 if the server cannot start."""
+    defaults = ServingConfig()
+    parser = argparse.ArgumentParser(prog="python -m serving.server", description="Serves the newest release.")
+    parser.add_argument("--releases", type=Path, required=True, help="root folder of the releases")
+    parser.add_argument("--model", required=True, help="the model's name")
+    parser.add_argument("--host", default=defaults.host)
+    parser.add_argument("--port", type=int, default=defaults.port, help="0: any free port")
+    parser.add_argument("--max-k", type=int, default=defaults.max_k, help="a request for more items is refused")
+    options = parser.parse_args(arguments)
+    # Google's client libraries, which TensorFlow loads, say with each start that they would like a newer Python.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        config = ServingConfig(host=options.host, port=options.port, max_k=options.max_k)
+    except ValidationError as error:
+        parser.error("; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors()))
+    try:
+        serve(options.releases, options.model, config)
+    except (ServerError, ReleaseError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

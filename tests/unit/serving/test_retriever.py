@@ -1,0 +1,135 @@
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
+
+from serving.release import ReleaseError
+from serving.retriever import Retriever, load_newest, load_release
+from tests.unit.serving import tiny
+
+
+@pytest.fixture
+def retriever(tmp_path: Path, model: Path) -> Retriever:
+    version = tiny.publish(tmp_path / "r", model, tmp_path / "index")
+    return load_release(tmp_path / "r" / str(version))
+
+
+def ids(answer: object) -> list[str]:
+    return [hit.item_id.decode() for hit in answer.hits]  # type: ignore[attr-defined]
+
+
+def test_known_query(retriever: Retriever) -> None:
+    # alice is [100 - 99, 0 tags, 1 of history, now]: the score is an item's first number.
+    answer = retriever.recommend(query_id="alice", features={"time": []}, k=3)
+    assert [(hit.item_id, hit.score) for hit in answer.hits] == [(b"i5", 5.0), (b"i4", 4.0), (b"i3", 3.0)]
+    assert (answer.known_query, answer.truncated) == (True, False)
+
+
+def test_seen_and_excluded_items_are_left_out(retriever: Retriever) -> None:
+    answer = retriever.recommend(query_id="alice", features={}, k=2, exclude_seen=True)
+    assert ids(answer) == ["i3", "i2"]
+    answer = retriever.recommend(query_id="alice", features={}, k=2, exclude=["i3", "none"], exclude_seen=True)
+    assert ids(answer) == ["i2", "i1"]
+    assert not answer.truncated
+
+
+def test_too_few_items_are_said(retriever: Retriever) -> None:
+    answer = retriever.recommend(query_id="alice", features={}, k=4, exclude_seen=True)
+    assert ids(answer) == ["i3", "i2", "i1"]
+    assert answer.truncated
+    answer = retriever.recommend(query_id="alice", features={}, k=1000)
+    assert len(answer.hits) == 5
+    assert answer.truncated
+
+
+def test_unknown_query_is_answered(retriever: Retriever) -> None:
+    answer = retriever.recommend(query_id="nobody", features={"tags": ["x"]}, k=1, exclude_seen=True)
+    assert ids(answer) == ["i1"]  # [0, 1, 0, now] scores by the second number
+    assert not answer.known_query
+
+
+def test_features_override_stored_ones(retriever: Retriever) -> None:
+    assert ids(retriever.recommend(query_id="bob", features={}, k=1)) == ["i1"]  # two tags
+    assert ids(retriever.recommend(query_id="bob", features={"tags": [], "w": [1.0]}, k=1)) == ["i5"]
+
+
+def test_scores_agree_with_the_tower(retriever: Retriever) -> None:
+    embedding = retriever.tower.embed("bob", None, {"w": [0.3], "time": [1]})
+    answer = retriever.recommend(query_id="bob", features={"w": [0.3], "time": [1], "tags": []}, k=5)
+    for hit in answer.hits:
+        np.testing.assert_allclose(hit.score, embedding @ np.float32(tiny.ITEMS[hit.item_id.decode()]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("value", [float("inf"), -float("inf")])
+def test_embedding_that_is_not_finite(retriever: Retriever, value: float) -> None:
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        retriever.recommend(query_id="", features={"w": [value]}, k=1)
+
+
+def test_nothing_asked(retriever: Retriever) -> None:
+    with pytest.raises(ValueError, match="needs a query_id, features or both"):
+        retriever.recommend(query_id="", features={}, k=1)
+
+
+def warm_up(model: Path, tags_shape: tuple[int, int]) -> None:
+    log = prediction_log_pb2.PredictionLog()
+    inputs = log.predict_log.request.inputs
+    inputs["user_id"].CopyFrom(tf.make_tensor_proto(["u"]))
+    inputs["w"].CopyFrom(tf.make_tensor_proto([1.0]))
+    inputs["tags"].CopyFrom(tf.make_tensor_proto(np.full(tags_shape, "", dtype=object)))
+    inputs["history"].CopyFrom(tf.make_tensor_proto([[""]]))
+    inputs["time"].CopyFrom(tf.make_tensor_proto([1], dtype=tf.int64))
+    (model / "assets.extra").mkdir()
+    with tf.io.TFRecordWriter(str(model / "assets.extra" / "tf_serving_warmup_requests")) as writer:
+        writer.write(log.SerializeToString())
+
+
+def test_warm_up_requests_are_run(tmp_path: Path) -> None:
+    model = tiny.save_model(tmp_path / "m")
+    warm_up(model, (1, 2))
+    version = tiny.publish(tmp_path / "r", model, tmp_path / "index")
+    assert load_release(tmp_path / "r" / str(version)).manifest.version == version
+
+
+def test_failing_warm_up_request_fails_the_load(tmp_path: Path) -> None:
+    model = tiny.save_model(tmp_path / "m")
+    warm_up(model, (2, 2))  # two rows of tags for one query
+    version = tiny.publish(tmp_path / "r", model, tmp_path / "index")
+    with pytest.raises(ReleaseError, match="cannot load the release") as raised:
+        load_release(tmp_path / "r" / str(version))
+    assert "\n" not in str(raised.value)
+
+
+def test_index_of_another_dimension_is_refused(tmp_path: Path, model: Path) -> None:
+    version = tiny.publish(tmp_path / "r", model, tmp_path / "index", items={"a": [1, 2]})
+    with pytest.raises(ReleaseError, match=r"the tower's embedding has shape \[4\], the index \[2\]"):
+        load_release(tmp_path / "r" / str(version))
+
+
+def test_newest_whole_release_is_loaded(tmp_path: Path, model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tmp_path / "r"
+    first = tiny.publish(root, model, tmp_path / "i1")
+    second = tiny.publish(root, model, tmp_path / "i2", items={"a": [1, 1, 1, 1]})
+    third = tiny.publish(root, model, tmp_path / "i3", items={"b": [1, 1, 1, 1]}, model_name="other")
+    assert load_newest(root, "tiny").manifest.version == second
+    (root / str(second) / "saved_model.pb").write_bytes(b"")
+    (root / str(third + 1)).mkdir()
+    caplog.clear()
+    with caplog.at_level(logging.ERROR):
+        assert load_newest(root, "tiny").manifest.version == first
+    told = [r.getMessage().split(":")[0] for r in caplog.records if r.name == "serving.retriever"]
+    assert told == [
+        f"release {third + 1} is left out",
+        f"release {third} is left out",
+        f"release {second} is left out",
+    ]
+    with pytest.raises(ReleaseError, match=r"none of the 4 releases in .* can be served as 'absent'"):
+        load_newest(root, "absent")
+
+
+def test_no_release(tmp_path: Path) -> None:
+    with pytest.raises(ReleaseError, match="there is no release in"):
+        load_newest(tmp_path, "tiny")

@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
+
+from serving.tensors import decode, encode
+
+
+def test_floats_are_sent_in_the_typed_field() -> None:
+    proto = encode(np.array([[1.5, 2.5]], dtype=np.float32))
+    assert list(proto.float_val) == [1.5, 2.5]
+    assert proto.tensor_content == b""
+    assert [dim.size for dim in proto.tensor_shape.dim] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([[1, 2], [3, 4]], dtype=np.float32),
+        np.array([1, -2], dtype=np.int64),
+        np.array([1], dtype=np.int32),
+        np.array([0.5], dtype=np.float64),
+        np.array([True, False]),
+        np.array([b"a", b"\xff"], dtype=object),
+        np.zeros((0, 3), dtype=np.float32),
+    ],
+)
+def test_round_trip(array: np.ndarray) -> None:
+    decoded = decode(encode(array))
+    assert decoded.shape == array.shape
+    assert decoded.tolist() == array.tolist()
+
+
+def test_unknown_type_is_not_sent() -> None:
+    with pytest.raises(ValueError, match="complex64"):
+        encode(np.array([1j], dtype=np.complex64))
+
+
+def shape(*sizes: int) -> dict:
+    return {"dim": [{"size": size} for size in sizes]}
+
+
+F = tf.float32.as_datatype_enum
+
+
+@pytest.mark.parametrize(
+    ("proto", "message"),
+    [
+        (tensor_pb2.TensorProto(dtype=F, tensor_shape=shape(-1), float_val=[1]), "the shape is not complete"),
+        (tensor_pb2.TensorProto(dtype=F, tensor_shape={"unknown_rank": True}), "the shape is not complete"),
+        (tensor_pb2.TensorProto(dtype=F, tensor_shape=shape(2), tensor_content=b"123"), "multiple of element size"),
+        (tensor_pb2.TensorProto(dtype=F, tensor_shape=shape(2), float_val=[1, 2, 3]), "negative"),
+        (tensor_pb2.TensorProto(dtype=F, tensor_shape=shape(1 << 40), float_val=[1]), "more than 16777216 elements"),
+        (tensor_pb2.TensorProto(dtype=0, tensor_shape=shape(1)), "0"),
+        (tensor_pb2.TensorProto(dtype=12345, tensor_shape=shape(1)), "12345"),
+        (tensor_pb2.TensorProto(dtype=tf.resource.as_datatype_enum, tensor_shape=shape(1)), "20"),
+    ],
+    ids=["negative", "unknown rank", "truncated", "too many values", "huge", "no type", "unknown type", "resource"],
+)
+def test_bad_tensors(proto: tensor_pb2.TensorProto, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        decode(proto)
