@@ -1,0 +1,139 @@
+"""Executor of RetrievalExampleGen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import apache_beam as beam
+from absl import logging
+from apache_beam.io.filesystems import FileSystems
+from tfx import types
+from tfx.components.util import examples_utils
+from tfx.dsl.components.base import base_beam_executor
+from tfx.dsl.io import fileio
+from tfx.proto import example_gen_pb2
+from tfx.types import artifact_utils
+
+from components.ingestion.config import IngestionConfig
+from components.ingestion.errors import IngestionError
+from components.ingestion.inputs import check_inputs, matching_files
+from components.ingestion.layout import layouts
+from components.ingestion.ordering import ITEMS, QUERIES, TRAIN, held_out_splits
+from components.ingestion.reading import BAD, TALLY
+from components.ingestion.summary import Summary, bad_row_problem, split_problems
+from components.ingestion.transforms import GenerateExamples
+
+QUARANTINE_PREFIX, QUARANTINE_SUFFIX = "rows", ".jsonl"
+COUNTS_FILE = "counts.json"
+SHOWN_ROWS = 3
+
+
+class Executor(base_beam_executor.BaseBeamExecutor):
+    """Reads the files and writes raw tf.Examples."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Runs ingestion.
+
+        Args:
+          input_dict: empty.
+          output_dict:
+            - examples: Examples, splits "train", "eval" and "test" as the config asks for them, "items".
+              Properties: span, input_fingerprint, and `<split>_rows` for each.
+            - queries: Examples with the one split "queries".
+            - quarantine: Quarantine, `rows*.jsonl` of {"file", "line", "reason", "row"}, and `counts.json`.
+              Properties: rows, bad_rows, the same for each kind of file, and the count of each reason.
+          exec_properties:
+            - config: IngestionConfig as JSON.
+            - input_fingerprint: of `inputs.input_fingerprint`.
+            - code_fingerprint: not read.
+
+        Raises:
+          IngestionError: the input is unusable, or too much of it, or a split came out empty. One line
+            for each problem.
+        """
+        self._log_startup(input_dict, output_dict, exec_properties)
+        config = IngestionConfig.model_validate_json(exec_properties["config"])
+        examples = artifact_utils.get_single_instance(output_dict["examples"])
+        queries = artifact_utils.get_single_instance(output_dict["queries"])
+        quarantine = artifact_utils.get_single_instance(output_dict["quarantine"])
+        check_inputs(config)
+
+        splits = [TRAIN, *held_out_splits(config.data.split), ITEMS]
+        uris = {split: artifact_utils.get_split_uri([_named(examples, splits)], split) for split in splits}
+        uris[QUERIES] = artifact_utils.get_split_uri([_named(queries, [QUERIES])], QUERIES)
+        counts_path = FileSystems.join(quarantine.uri, COUNTS_FILE)
+        with self._make_beam_pipeline() as pipeline:
+            outputs = pipeline | "GenerateExamples" >> GenerateExamples(config)
+            for split, uri in uris.items():
+                path = FileSystems.join(uri, "data_tfrecord")
+                outputs[split] | f"Write[{split}]" >> beam.io.WriteToTFRecord(path, file_name_suffix=".gz")
+            outputs[BAD] | "WriteQuarantine" >> beam.io.WriteToText(
+                FileSystems.join(quarantine.uri, QUARANTINE_PREFIX), QUARANTINE_SUFFIX
+            )
+            outputs[TALLY] | "WriteCounts" >> beam.io.WriteToText(counts_path, num_shards=1, shard_name_template="")
+
+        with fileio.open(counts_path) as file:
+            summary = Summary.from_json(file.read())
+        problems = [*summary.failures] or self._bad_row_problems(summary, config, quarantine.uri)
+        problems = problems or split_problems(summary, config)
+        if problems:
+            self._keep_quarantine(quarantine.uri)
+            raise IngestionError(*problems)
+        logging.info("Ingested %s; bad rows: %s", summary.splits, summary.bad)
+
+        examples.span = config.span
+        examples.set_string_custom_property("input_fingerprint", exec_properties["input_fingerprint"])
+        for split in splits:
+            examples.set_int_custom_property(f"{split}_rows", summary.splits[split])
+        queries.set_int_custom_property("queries_rows", summary.splits[QUERIES])
+        for artifact in (examples, queries):
+            examples_utils.set_payload_format(artifact, example_gen_pb2.FORMAT_TF_EXAMPLE)  # type: ignore[attr-defined]
+            examples_utils.set_file_format(artifact, "tfrecords_gzip")
+        for name, count in summary.properties().items():
+            quarantine.set_int_custom_property(name, count)
+
+    def _bad_row_problems(self, summary: Summary, config: IngestionConfig, uri: str) -> list[str]:
+        limit = config.data.max_bad_share
+        where = self._kept_quarantine_uri(uri)
+        files = {layout.source: layout.files for layout in layouts(config)}
+        problems = []
+        for source in summary.too_bad(limit):
+            paths = set(matching_files(files[source], config.span))
+            examples = list(islice(_bad_rows(uri, paths), SHOWN_ROWS))
+            problems.append(bad_row_problem(summary, source, limit, where, examples))
+        return problems
+
+    def _kept_quarantine_uri(self, uri: str) -> str:
+        """TFX removes the outputs of an executor that fails, but leaves it its working directory."""
+        working_dir = self._context.stateful_working_dir if self._context else None
+        return FileSystems.join(working_dir, "quarantine") if working_dir else uri
+
+    def _keep_quarantine(self, uri: str) -> None:
+        kept = self._kept_quarantine_uri(uri)
+        if kept == uri:
+            return
+        fileio.makedirs(kept)
+        for name in map(str, fileio.listdir(uri)):
+            fileio.copy(FileSystems.join(uri, name), FileSystems.join(kept, name), overwrite=True)
+
+
+def _named(artifact: types.Artifact, splits: list[str]) -> types.Artifact:
+    artifact.split_names = artifact_utils.encode_split_names(splits)
+    return artifact
+
+
+def _bad_rows(uri: str, paths: set[str]) -> Iterator[str]:
+    """The lines of the quarantine that come from these files."""
+    for quarantine_file in sorted(fileio.glob(FileSystems.join(uri, f"{QUARANTINE_PREFIX}*{QUARANTINE_SUFFIX}"))):
+        with fileio.open(quarantine_file) as lines:
+            for line in lines:
+                if json.loads(line)["file"] in paths:
+                    yield line.strip()

@@ -1,0 +1,65 @@
+"""Rows of a Parquet file, one row group's batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.io.filesystems import FileSystems
+
+from components.ingestion.errors import IngestionError
+from components.ingestion.records import Record
+
+BATCH_ROWS = 4096
+
+
+def _damaged(path: str, error: Exception) -> IngestionError:
+    return IngestionError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}")
+
+
+def describe(path: str) -> tuple[dict[str, pa.DataType], bool]:
+    """The file's columns and their types, and whether it has a row.
+
+    Raises:
+      IngestionError: the file is no Parquet file, or damaged.
+    """
+    with FileSystems.open(path) as stream:
+        try:
+            file = pq.ParquetFile(stream)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise _damaged(path, error) from None
+        return {field.name: field.type for field in file.schema_arrow}, file.metadata.num_rows > 0
+
+
+def read_parquet(path: str, columns: Sequence[str]) -> Iterator[Record]:
+    """Reads some columns.
+
+    Args:
+      path: a file of any Beam file system.
+      columns: names of columns of the file.
+
+    Yields:
+      Records whose values are in the order of `columns`; moments as unaware UTC datetimes.
+
+    Raises:
+      IngestionError: the file is damaged.
+    """
+    with FileSystems.open(path) as stream:
+        number = 0
+        try:
+            for batch in pq.ParquetFile(stream).iter_batches(BATCH_ROWS, columns=list(columns)):
+                by_column = [_values(batch.column(batch.schema.get_field_index(column))) for column in columns]
+                for values in zip(*by_column, strict=True):
+                    number += 1
+                    yield Record(number, values, None, None)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise _damaged(path, error) from None
+
+
+def _values(column: pa.Array) -> list[object]:
+    if pa.types.is_timestamp(column.type):
+        # Python's datetime ends at microseconds; a zone only tells how the same moment is printed.
+        column = column.cast(pa.timestamp("us", column.type.tz), safe=False).cast(pa.timestamp("us"))
+    values: list[object] = column.to_pylist()
+    return values

@@ -1,0 +1,137 @@
+"""Beam: the embeddings of items and of sampled queries, as Parquet files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset
+import tensorflow as tf
+from apache_beam.utils.shared import Shared
+from numpy.typing import NDArray
+
+ID = "id"
+EMBEDDING = "embedding"
+ATTRIBUTES = "attributes"
+SCHEMA = pa.schema([(ID, pa.large_binary()), (EMBEDDING, pa.list_(pa.float32())), (ATTRIBUTES, pa.large_string())])
+BATCH = 256
+SEPARATOR = "|"  # between the values of an attribute that has several
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Rows in the order of the ids' bytes."""
+
+    ids: list[bytes]
+    embeddings: NDArray[np.float32]  # [rows, dimension]
+    attributes: list[dict[str, str]]
+
+
+class EmbedFn(beam.DoFn):
+    """Batches of serialised raw tf.Examples -> rows of SCHEMA, by one signature of a SavedModel."""
+
+    def __init__(self, model: str, signature: str, id_key: str, attribute_keys: Sequence[str], shared: Shared) -> None:
+        self._model = model
+        self._signature = signature
+        self._id_key = id_key
+        self._attribute_keys = tuple(attribute_keys)
+        self._shared = shared
+
+    def setup(self) -> None:
+        # One copy of the model for all threads of a worker.
+        self._loaded = self._shared.acquire(lambda: tf.saved_model.load(self._model))
+
+    def process(self, batch: Sequence[bytes]) -> Iterator[dict[str, object]]:
+        outputs = self._loaded.signatures[self._signature](examples=tf.constant(batch, tf.string))
+        for serialised, embedding in zip(batch, outputs[EMBEDDING].numpy(), strict=True):
+            features = tf.train.Example.FromString(serialised).features.feature
+            ids = features[self._id_key].bytes_list.value
+            if len(ids) != 1 or not ids[0]:
+                raise ValueError(f"a row has no {self._id_key!r}: every row needs an id to be embedded")
+            yield {
+                ID: ids[0],
+                EMBEDDING: embedding.tolist(),
+                ATTRIBUTES: json.dumps(_attributes(features, self._attribute_keys)),
+            }
+
+
+class EmbedItems(beam.PTransform):
+    """Serialised raw items rows -> Parquet files, one row an item."""
+
+    def __init__(self, model: str, item_id: str, attribute_keys: Sequence[str], output: Path) -> None:
+        super().__init__()
+        self._embed = EmbedFn(model, "item_examples", item_id, attribute_keys, Shared())
+        self._output = output
+
+    def expand(self, rows: beam.PCollection) -> beam.PCollection:
+        return (
+            rows
+            | "Batch" >> beam.BatchElements(min_batch_size=BATCH, max_batch_size=BATCH)
+            | "Embed" >> beam.ParDo(self._embed)
+            | "Write" >> beam.io.WriteToParquet(str(self._output / "rows"), SCHEMA, file_name_suffix=".parquet")
+        )
+
+
+class EmbedSampledQueries(beam.PTransform):
+    """Serialised raw interaction rows -> Parquet files with `count` of them: those with the smallest hash.
+
+    The sample is the same whatever the number of workers and the order of the rows.
+    """
+
+    def __init__(self, model: str, query_id: str, count: int, output: Path) -> None:
+        super().__init__()
+        self._embed = EmbedFn(model, "serialized_examples", query_id, (), Shared())
+        self._count = count
+        self._output = output
+
+    def expand(self, rows: beam.PCollection) -> beam.PCollection:
+        return (
+            rows
+            | "Hash" >> beam.Map(lambda row: (hashlib.sha256(row).digest(), row))
+            | "Smallest" >> beam.combiners.Top.Smallest(self._count)
+            | "Rows" >> beam.FlatMap(_chunks)
+            | "Embed" >> beam.ParDo(self._embed)
+            | "Write" >> beam.io.WriteToParquet(str(self._output / "rows"), SCHEMA, file_name_suffix=".parquet")
+        )
+
+
+def read_embedded(folder: Path) -> Embedded:
+    """Reads what EmbedItems or EmbedSampledQueries wrote; the whole of it is held in memory."""
+    files = sorted(str(path) for path in folder.glob("*.parquet"))
+    table = pyarrow.dataset.dataset(files, schema=SCHEMA, format="parquet").to_table()
+    ids = table[ID].to_pylist()
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table[EMBEDDING].chunks]
+    flat = np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
+    embeddings = flat.reshape(len(ids), -1) if ids else flat.reshape(0, 0)
+    attributes = table[ATTRIBUTES].to_pylist()
+    return Embedded(
+        ids=[ids[row] for row in order],
+        embeddings=np.ascontiguousarray(embeddings[order]) if ids else embeddings,
+        attributes=[json.loads(attributes[row]) for row in order],
+    )
+
+
+def _chunks(sample: list[tuple[bytes, bytes]]) -> Iterator[list[bytes]]:
+    rows = [row for _, row in sample]
+    for start in range(0, len(rows), BATCH):
+        yield rows[start : start + BATCH]
+
+
+def _attributes(features: object, keys: Iterable[str]) -> dict[str, str]:
+    """The values of the given keys as text; a key without a value is left out."""
+    attributes = {}
+    for key in keys:
+        feature = features[key] if key in features else tf.train.Feature()  # type: ignore[index,operator]
+        texts = [value.decode(errors="replace") for value in feature.bytes_list.value]
+        texts += [f"{value:g}" for value in feature.float_list.value]
+        texts += [str(value) for value in feature.int64_list.value]
+        if texts:
+            attributes[key] = SEPARATOR.join(texts)
+    return attributes

@@ -1,0 +1,77 @@
+"""Executor of ReleasePusher."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+from tfx import types
+from tfx.components.util import model_utils
+from tfx.dsl.components.base import base_executor
+from tfx.types import artifact_utils
+from tfx.utils import path_utils
+
+from components.release_pusher.queries import read_queries
+from models.config import FeatureSpec
+from serving.release import write_release
+
+QUERIES_SPLIT = "queries"
+RECORD = "release.json"
+
+
+class Executor(base_executor.BaseExecutor):
+    """Publishes a blessed model with its index and the known queries as one release."""
+
+    def Do(
+        self,
+        input_dict: dict[str, list[types.Artifact]],
+        output_dict: dict[str, list[types.Artifact]],
+        exec_properties: dict[str, Any],
+    ) -> None:
+        """Runs the component.
+
+        Args:
+          input_dict:
+            model: Model to publish.
+            model_blessing: ModelBlessing; without the blessing nothing is published.
+            index: ItemIndex, built from this very model.
+            queries: raw Examples with the split "queries".
+          output_dict:
+            release: RetrievalRelease. Where it was published: custom property `pushed` 1, property `version`, and a
+              file release.json {"version", "path"} that says where it lies. Else `pushed` 0 and no file.
+          exec_properties:
+            releases: root folder of the releases.
+            model_name: under which the model is served.
+            features: JSON of FeatureSpec.
+
+        Raises:
+          ReleaseError: the index was built from another model, or an input holds what a release must not.
+        """
+        release = artifact_utils.get_single_instance(output_dict["release"])
+        blessing = artifact_utils.get_single_instance(input_dict["model_blessing"])
+        if not model_utils.is_model_blessed(blessing):
+            logging.info("The model is not blessed: nothing is published.")
+            release.set_int_custom_property("pushed", 0)
+            return
+        features = FeatureSpec.model_validate_json(exec_properties["features"])
+        root = Path(exec_properties["releases"])
+        model = artifact_utils.get_single_instance(input_dict["model"])
+        version = write_release(
+            root,
+            model_name=exec_properties["model_name"],
+            features=features,
+            model=Path(path_utils.serving_model_path(model.uri)),
+            index=Path(artifact_utils.get_single_uri(input_dict["index"])),
+            queries=read_queries(
+                Path(artifact_utils.get_split_uri(input_dict["queries"], QUERIES_SPLIT)), features.query_id
+            ),
+        )
+        path = str(root / str(version))
+        logging.info("Release %d of %s is at %s.", version, exec_properties["model_name"], path)
+        (Path(release.uri) / RECORD).write_text(
+            json.dumps({"version": version, "path": path}, indent=2) + "\n", encoding="utf-8"
+        )
+        release.set_int_custom_property("pushed", 1)
+        release.version = version

@@ -1,0 +1,198 @@
+"""The evaluation as one Beam transform, and what it writes."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import apache_beam as beam
+import tensorflow as tf
+from apache_beam.pvalue import AsDict, AsIter, AsSingleton
+from apache_beam.utils import shared
+
+from components.retrieval_evaluator.blessing import decide
+from components.retrieval_evaluator.catalogue import Catalogue
+from components.retrieval_evaluator.config import EvaluationConfig
+from components.retrieval_evaluator.embedding import Embedder, EmbedItems
+from components.retrieval_evaluator.ranking import REPEATS, JoinSeen, MeanMetrics, RankByModel, RankByPopularity
+from components.retrieval_evaluator.rows import parse_count, parse_interaction, parse_item
+from models.config import FeatureSpec
+
+BATCH = 512
+
+
+class Evaluate(beam.PTransform):
+    """Ranks the whole catalogue for each held-out interaction and writes metrics.json.
+
+    Args:
+      patterns: file pattern of each split, "train" and "items" and the held-out ones, "eval" or "test".
+      counts_file: of the artifact ItemCounts.
+      models: SavedModel folder by name, "candidate" and perhaps "blessed".
+      spec: names of the raw columns.
+      config: what to compute and the thresholds.
+      output: path of metrics.json.
+    """
+
+    def __init__(
+        self,
+        *,
+        patterns: dict[str, str],
+        counts_file: str,
+        models: dict[str, str],
+        spec: FeatureSpec,
+        config: EvaluationConfig,
+        output: str,
+    ) -> None:
+        super().__init__()
+        self._patterns = patterns
+        self._counts_file = counts_file
+        self._embedders = {name: Embedder(folder, shared.Shared()) for name, folder in models.items()}
+        self._spec = spec
+        self._config = config
+        self._output = output
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        interactions = {
+            split: pipeline
+            | f"Read {split}" >> beam.io.ReadFromTFRecord(pattern)
+            | f"Parse {split}" >> beam.Map(parse_interaction, self._spec, split)
+            for split, pattern in self._patterns.items()
+            if split != "items"
+        }
+        items = (
+            pipeline
+            | "Read items" >> beam.io.ReadFromTFRecord(self._patterns["items"])
+            | "Parse items" >> beam.Map(parse_item, self._spec)
+        )
+        counts = (
+            pipeline
+            | "Read counts" >> beam.io.ReadFromTFRecord(self._counts_file)
+            | "Parse counts" >> beam.Map(parse_count)
+        )
+        one = pipeline | "One" >> beam.Create([None])
+        catalogue = one | "Catalogue" >> beam.Map(
+            lambda _, items, counts: Catalogue.build(items, counts),
+            AsIter(items | "Item and category" >> beam.Map(lambda item: item[:2])),
+            AsDict(counts),
+        )
+        batches = items | "Batch items" >> beam.BatchElements(BATCH, BATCH)
+        embeddings = {
+            name: one
+            | f"Arrange items of {name}"
+            >> beam.Map(
+                lambda _, catalogue, embedded: catalogue.arrange(embedded),
+                AsSingleton(catalogue),
+                AsIter(batches | f"Embed items by {name}" >> beam.ParDo(EmbedItems(embedder))),
+            )
+            for name, embedder in self._embedders.items()
+        }
+        splits = [split for split in ("eval", "test") if split in interactions]
+        results, repeats = [], []
+        for split in splits:
+            metrics, left_out = self._rank(split, interactions, catalogue, embeddings)
+            results.append(metrics)
+            repeats.append(left_out)
+        return one | "Write metrics" >> beam.Map(
+            _write_metrics,
+            AsDict(results | "All metrics" >> beam.Flatten()),
+            AsDict(repeats | "All repeats" >> beam.Flatten()),
+            self._config,
+            self._output,
+        )
+
+    def _rank(
+        self,
+        split: str,
+        interactions: dict[str, beam.PCollection],
+        catalogue: beam.PCollection,
+        embeddings: dict[str, beam.PCollection],
+    ) -> tuple[beam.PCollection, beam.PCollection]:
+        """Metrics keyed by (split, model, dimension, value), and (split, number of repeats)."""
+
+        def item_ids(earlier: str) -> beam.PCollection:
+            return interactions[earlier] | f"{earlier} before {split}" >> beam.MapTuple(
+                lambda query, row: (query, row[0])
+            )
+
+        groups = {"rows": interactions[split], "train": item_ids("train")}
+        if split == "test" and "eval" in interactions:
+            groups["earlier"] = item_ids("eval")
+        joined = (
+            groups
+            | f"Group {split}" >> beam.CoGroupByKey()
+            | f"Join seen, {split}"
+            >> beam.ParDo(JoinSeen(self._config.exclude_seen)).with_outputs(REPEATS, main="rows")
+        )
+        batches = joined.rows | f"Batch {split}" >> beam.BatchElements(BATCH, BATCH)
+        ranked = [
+            batches | f"Rank {split} by popularity" >> beam.ParDo(RankByPopularity(), AsSingleton(catalogue)),
+            *(
+                batches
+                | f"Rank {split} by {name}"
+                >> beam.ParDo(RankByModel(name, embedder), AsSingleton(catalogue), AsSingleton(embeddings[name]))
+                for name, embedder in self._embedders.items()
+            ),
+        ]
+        metrics = (
+            ranked
+            | f"All ranks of {split}" >> beam.Flatten()
+            | f"Metrics of {split}" >> beam.CombinePerKey(MeanMetrics(self._config.ks))
+            | f"Name {split}" >> beam.MapTuple(lambda key, values: ((split, *key), values))
+        )
+        repeats = (
+            joined[REPEATS]
+            | f"Count repeats of {split}" >> beam.combiners.Count.Globally()
+            | f"Name repeats of {split}" >> beam.Map(lambda number: (split, number))
+        )
+        return metrics, repeats
+
+
+def assemble(metrics: dict[tuple[str, str, str, str], dict[str, float]], repeats: dict[str, int]) -> dict[str, Any]:
+    """The "splits" of metrics.json.
+
+    Args:
+      metrics: by (split, model, dimension, value).
+      repeats: rows left out because their target was seen, by split.
+
+    Raises:
+      ValueError: a split has no row to evaluate.
+    """
+    splits: dict[str, Any] = {}
+    for split, left_out in sorted(repeats.items()):
+        models: dict[str, Any] = {}
+        for (of, model, dimension, value), values in sorted(metrics.items()):
+            if of != split:
+                continue
+            slices = models.setdefault(model, {"unscorable_rows": 0})
+            if dimension == "overall":
+                slices[dimension] = values
+            elif dimension == "unscorable":
+                slices["unscorable_rows"] = values["rows"]
+            else:
+                slices.setdefault(dimension, {})[value] = values
+        if not models:
+            raise ValueError(
+                f"split {split} has no row to evaluate ({left_out} left out, for their item was seen before)"
+            )
+        splits[split] = {
+            "rows": models["candidate"]["overall"]["rows"],
+            "repeats_left_out": left_out,
+            "models": models,
+        }
+    return splits
+
+
+def _write_metrics(
+    _: None,
+    metrics: dict[tuple[str, str, str, str], dict[str, float]],
+    repeats: dict[str, int],
+    config: EvaluationConfig,
+    path: str,
+) -> None:
+    splits = assemble(metrics, repeats)
+    blessed, reasons = decide(splits, config)
+    temporary = f"{path}.tmp-{uuid.uuid4().hex}"
+    with tf.io.gfile.GFile(temporary, "w") as file:
+        file.write(json.dumps({"splits": splits, "blessed": blessed, "reasons": reasons}, indent=2, allow_nan=False))
+    tf.io.gfile.rename(temporary, path, overwrite=True)
