@@ -1,0 +1,14 @@
+"""Entry for the `tfx` command: the pipeline of $RETRIEVAL_CONFIG on this machine."""
+
+import os
+
+from absl import logging
+from tfx import v1 as tfx
+
+from pipeline.config import load_config
+from pipeline.pipeline import create_pipeline
+
+if __name__ == "__main__":
+    logging.set_verbosity(logging.INFO)
+    config = load_config(os.environ.get("RETRIEVAL_CONFIG", "configs/movielens.yaml"))
+    tfx.orchestration.LocalDagRunner().run(create_pipeline(config))

@@ -1,0 +1,159 @@
+"""The command line. Imports TensorFlow only in the commands that need it."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.config import ConfigError, PipelineConfig, load_config
+from pipeline.datasets import DATASETS, DatasetError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="""Retrieval for recommendation: raw interactions in, a served top-K out.
+
+    A first tour:
+
+      python -m pipeline data movielens
+
+      python -m pipeline run --config configs/movielens.yaml
+
+      python -m pipeline serve --config configs/movielens.yaml
+
+      python -m pipeline recommend --query-id 42 --k 10     (in another terminal)
+
+    For data of your own, copy configs/your_data.yaml, in which every key is explained.
+    """,
+)
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", envvar="RETRIEVAL_CONFIG", help="The YAML file that says all.")
+]
+SpanOption = Annotated[int, typer.Option(min=0, help="The span to read, put in place of {SPAN} in file patterns.")]
+DEFAULT_CONFIG = Path("configs/movielens.yaml")
+
+
+class UserError(RuntimeError):
+    """Something the user can mend; shown without a stack trace."""
+
+
+@app.command()
+def data(
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(DATASETS)}.")],
+    folder: Annotated[Path | None, typer.Option(help="Where to write; default: data/NAME.")] = None,
+) -> None:
+    """Download a public data set and write it as CSV files that the pipeline reads."""
+    if name not in DATASETS:
+        raise UserError(f"no data set {name!r}; there is: {', '.join(DATASETS)}")
+    target = folder or Path("data") / name
+    DATASETS[name](target)
+    typer.echo(f"{name}: {', '.join(sorted(p.name for p in target.iterdir()))} in {target}")
+
+
+@app.command()
+def validate(config: ConfigOption = DEFAULT_CONFIG, span: SpanOption = 0) -> None:
+    """Check a configuration and the data it names, without running anything."""
+    loaded = load_config(config)
+    _check_inputs(loaded, span)
+    typer.echo(f"{config}: the configuration is valid and its files have the columns it names")
+
+
+@app.command()
+def run(
+    config: ConfigOption = DEFAULT_CONFIG,
+    span: SpanOption = 0,
+    beam_arg: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A Beam option for all components, such as --runner=FlinkRunner. May be given several times."
+        ),
+    ] = None,
+) -> None:
+    """Run the pipeline: ingest, check, transform, sample, train, evaluate, index, release."""
+    from pipeline.report import print_run
+    from pipeline.run import run_pipeline
+
+    loaded = load_config(config)
+    _check_inputs(loaded, span)
+    result = run_pipeline(loaded, span=span, beam_args=tuple(beam_arg or ()))
+    print_run(result)
+    if result.release is None:
+        raise UserError("the model was not blessed, so nothing was released; earlier releases stay as they were")
+
+
+@app.command()
+def serve(
+    config: ConfigOption = DEFAULT_CONFIG,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Instead of serving.port; 0 is any free.")] = None,
+) -> None:
+    """Serve the newest release over gRPC until interrupted."""
+    from serving.release import ReleaseError
+    from serving.server import ServerError
+    from serving.server import serve as serve_releases
+
+    loaded = load_config(config)
+    settings = loaded.serving if port is None else loaded.serving.model_copy(update={"port": port})
+    try:
+        serve_releases(loaded.releases, loaded.name, settings)
+    except (ReleaseError, ServerError) as e:
+        raise UserError(str(e)) from e
+
+
+@app.command()
+def recommend(
+    query_id: Annotated[str, typer.Option(help="The query (user) to recommend for.")],
+    k: Annotated[int, typer.Option(min=1, help="How many items.")] = 10,
+    exclude: Annotated[list[str] | None, typer.Option(help="An item id to leave out; may be given again.")] = None,
+    seen: Annotated[bool, typer.Option("--seen/--no-seen", help="Also items the query already had.")] = False,
+    config: ConfigOption = DEFAULT_CONFIG,
+    address: Annotated[str | None, typer.Option(help="host:port instead of the configuration's.")] = None,
+) -> None:
+    """Ask a running server for recommendations."""
+    from pipeline.report import print_recommendations
+    from serving.client import RetrievalClient, RetrievalError
+
+    loaded = load_config(config)
+    target = address or f"{loaded.serving.host}:{loaded.serving.port}"
+    shown = [loaded.data.items.category, *loaded.data.items.show]
+    try:
+        with RetrievalClient(target) as client:
+            answer = client.recommend(
+                query_id=query_id, k=k, exclude_ids=exclude or [], exclude_seen=not seen, item_features=shown
+            )
+    except RetrievalError as e:
+        raise UserError(f"{e}\nIs a server running? Start one with: python -m pipeline serve --config {config}") from e
+    print_recommendations(query_id, answer, shown)
+
+
+@app.command()
+def demo(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Go the whole way once: download MovieLens-100K, run, serve, ask. What `make demo` does."""
+    from pipeline.demo import run_demo
+
+    run_demo(config)
+
+
+def _check_inputs(config: PipelineConfig, span: int) -> None:
+    from components.ingestion.inputs import check_inputs
+
+    check_inputs(config.ingestion(span))
+
+
+def main() -> None:
+    """Runs the command line; what the user can mend is shown as plain text, with exit code 1."""
+    from components.ingestion.errors import IngestionError
+    from pipeline.run import RunError
+
+    # Google's client libraries, which Beam loads, say with each start that they would like a newer Python.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
+    try:
+        app()
+    except (ConfigError, DatasetError, IngestionError, RunError, UserError) as e:
+        typer.echo(str(e), err=True)
+        sys.exit(1)

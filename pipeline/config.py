@@ -1,0 +1,158 @@
+"""The whole pipeline's configuration: one frozen tree, read from one YAML file. Imports no TensorFlow."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from components.ingestion.config import DataConfig, IngestionConfig
+from components.item_indexer.config import IndexConfig
+from components.negative_sampler.config import NegativesConfig
+from components.retrieval_evaluator.config import EvaluationConfig
+from models.config import Feature, FeatureSpec, Frozen, Kind, ModelConfig, Objective, Side, TrainConfig
+from serving.config import ServingConfig
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used. Its text has one line for each fault, naming file and key."""
+
+
+class PipelineConfig(Frozen):
+    """All that a user decides. Relative paths start at the working directory."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$")]  # of the pipeline and of the served model
+    root: Annotated[str, Field(min_length=1)] = "runs"  # artifacts, metadata, logs and releases go to <root>/<name>
+    data: DataConfig
+    features: tuple[Feature, ...] = Field(strict=False)
+    negatives: NegativesConfig = NegativesConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+    index: IndexConfig = IndexConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    serving: ServingConfig = ServingConfig()
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> PipelineConfig:
+        _ = self.feature_spec
+        for f in self.features:
+            catalogue_feature = f.side is Side.QUERY and f.kind not in (Kind.ID, Kind.HISTORY)
+            if catalogue_feature and self.data.queries is None:
+                raise ValueError(f"feature {f.name!r} is of side query, but data.queries names no file")
+        plain = (Kind.CATEGORICAL, Kind.TEXT)
+        for f in self.features:
+            if f.name in self.data.items.show and (f.side is not Side.ITEM or f.kind not in plain or f.column):
+                raise ValueError(
+                    f"feature {f.name!r} has the name of a column of data.items.show but not its content: "
+                    f"give the feature another name and set its column"
+                )
+        if self.model.objective is Objective.SAMPLED_BCE and self.negatives.per_positive == 0:
+            raise ValueError("model.objective sampled_bce needs negatives.per_positive of at least 1")
+        if self.model.share_item_embedding and not any(f.kind is Kind.ID for f in self.feature_spec.item_features):
+            raise ValueError(
+                f"model.share_item_embedding needs a feature {self.data.interactions.item_id!r} of kind id"
+            )
+        for threshold in self.evaluation.thresholds:
+            _, _, k = threshold.metric.partition("@")
+            if k and int(k) not in self.evaluation.ks:
+                raise ValueError(f"evaluation.thresholds: {threshold.metric} needs {k} in evaluation.ks")
+        return self
+
+    @property
+    def feature_spec(self) -> FeatureSpec:
+        return FeatureSpec(
+            query_id=self.data.interactions.query_id,
+            item_id=self.data.interactions.item_id,
+            timestamp=self.data.interactions.timestamp,
+            category=self.data.items.category,
+            features=self.features,
+        )
+
+    def ingestion(self, span: int) -> IngestionConfig:
+        return IngestionConfig(data=self.data, features=self.feature_spec, span=span)
+
+    @property
+    def home(self) -> Path:
+        return Path(self.root) / self.name
+
+    @property
+    def releases(self) -> Path:
+        """Base path of the served model, as TF Serving polls it."""
+        return self.home / "releases"
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a mapping that has a key twice, where YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+# Pydantic puts the chosen member of a tagged union into an error's place; users don't write it.
+_UNION_TAGS = {("data", "split", "time"), ("data", "split", "last")}
+
+
+def _key(place: Iterable[int | str]) -> str:
+    parts = tuple(place)
+    if parts[:3] in _UNION_TAGS:
+        parts = parts[:2] + parts[3:]
+    text = ""
+    for part in parts:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _line(path: Path, error: Any) -> str:
+    key = _key(error["loc"])
+    where = f"{path}: {key}" if key else f"{path}"
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key"
+    if error["type"] == "missing":
+        return f"{where}: missing, but required"
+    message = error["msg"].removeprefix("Value error, ")
+    if message == error["msg"]:  # pydantic's own
+        message = message[0].lower() + message[1:]
+    given = error["input"]
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | None) else ""
+    return f"{where}: {message}{shown}"
+
+
+def load_config(path: str | Path) -> PipelineConfig:
+    """Reads and validates a YAML configuration.
+
+    Args:
+      path: the YAML file.
+
+    Returns:
+      The validated, immutable configuration.
+
+    Raises:
+      ConfigError: the file cannot be read, is not YAML, or has unknown keys, wrong types or values
+        that don't fit together; one line for each fault.
+    """
+    path = Path(path)
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except OSError as e:
+        raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"{path}: not UTF-8 at byte {e.start}") from e
+    except yaml.YAMLError as e:
+        mark = getattr(e, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}:{line} not valid YAML: {getattr(e, 'problem', e)}") from e
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys, found {type(tree).__name__}")
+    try:
+        return PipelineConfig.model_validate(tree)
+    except ValidationError as e:
+        raise ConfigError("\n".join(_line(path, error) for error in e.errors())) from e

@@ -1,0 +1,155 @@
+"""The wiring: which components run, in which order, on what."""
+
+from __future__ import annotations
+
+import json
+
+from tfx import v1 as tfx
+from tfx.types import standard_artifacts
+
+from components.anomaly_gate.component import AnomalyGate
+from components.fingerprint import source_fingerprint
+from components.ingestion.component import RetrievalExampleGen
+from components.ingestion.inputs import input_fingerprint
+from components.item_indexer.component import ItemIndexer
+from components.negative_sampler.component import NegativeSampler
+from components.release_pusher.component import ReleasePusher
+from components.retrieval_evaluator.component import RetrievalEvaluator
+from components.schema.component import CuratedSchema
+from pipeline.config import PipelineConfig
+
+METADATA = "metadata.sqlite"
+
+# Rows of both kinds go into the vocabularies: queries from train, items from the whole catalogue.
+_TRANSFORMED_SPLITS = ["train", "items"]
+
+
+def create_pipeline(
+    config: PipelineConfig, *, span: int = 0, beam_args: tuple[str, ...] = (), enable_cache: bool = True
+) -> tfx.dsl.Pipeline:
+    """The retrieval pipeline of a configuration.
+
+    Args:
+      config: the validated configuration.
+      span: the span to read, put in place of {SPAN} in file patterns.
+      beam_args: Beam pipeline options, such as --runner=FlinkRunner, for all components.
+      enable_cache: reuse outputs of earlier runs on the same input, parameters and code.
+
+    Returns:
+      The pipeline, for any TFX runner.
+    """
+    features = config.feature_spec.model_dump_json()
+    show = json.dumps(config.data.items.show)
+    ingestion = config.ingestion(span)
+    model_code = source_fingerprint("models")
+
+    example_gen = RetrievalExampleGen(
+        config=ingestion.model_dump_json(),
+        input_fingerprint=input_fingerprint(ingestion),
+        code_fingerprint=source_fingerprint("components/ingestion"),
+    )
+    statistics_gen = tfx.components.StatisticsGen(examples=example_gen.outputs["examples"])
+    schema = CuratedSchema(features=features, show=show, code_fingerprint=source_fingerprint("components/schema"))
+    interaction_validator = tfx.components.ExampleValidator(
+        statistics=statistics_gen.outputs["statistics"],
+        schema=schema.outputs["interactions"],
+        exclude_splits=["items"],
+    ).with_id("InteractionValidator")
+    item_validator = tfx.components.ExampleValidator(
+        statistics=statistics_gen.outputs["statistics"],
+        schema=schema.outputs["items"],
+        exclude_splits=["train", "eval", "test"],
+    ).with_id("ItemValidator")
+    anomaly_gate = AnomalyGate(
+        interactions=interaction_validator.outputs["anomalies"],
+        items=item_validator.outputs["anomalies"],
+        code_fingerprint=source_fingerprint("components/anomaly_gate"),
+    )
+    transform = tfx.components.Transform(
+        examples=example_gen.outputs["examples"],
+        schema=schema.outputs["union"],
+        preprocessing_fn="models.preprocessing.preprocessing_fn",
+        splits_config=tfx.proto.SplitsConfig(analyze=_TRANSFORMED_SPLITS, transform=_TRANSFORMED_SPLITS),
+        # StatisticsGen has looked at the data; statistics of indices would double this component's time.
+        disable_statistics=True,
+        custom_config={"features": features, "fingerprint": model_code},
+    )
+    transform.add_upstream_node(anomaly_gate)
+    negative_sampler = NegativeSampler(
+        examples=transform.outputs["transformed_examples"],
+        config=config.negatives.model_dump_json(),
+        code_fingerprint=source_fingerprint("components/negative_sampler"),
+    )
+    trainer = tfx.components.Trainer(
+        run_fn="models.trainer.run_fn",
+        examples=negative_sampler.outputs["sampled_examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        train_args=tfx.proto.TrainArgs(splits=["train"]),
+        # The trainer evaluates nothing: held-out interactions are ranked by RetrievalEvaluator. This is how the
+        # item catalogue, the other split of its input, reaches run_fn.
+        eval_args=tfx.proto.EvalArgs(splits=["items"]),
+        custom_config={
+            "features": features,
+            "model": config.model.model_dump_json(),
+            "train": config.train.model_dump_json(),
+            "negatives": config.negatives.model_dump_json(),
+            "checkpoints": str(config.home / "checkpoints"),
+            "fingerprint": model_code,
+        },
+    )
+    latest_blessed_model = tfx.dsl.Resolver(
+        strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy,
+        model=tfx.dsl.Channel(type=standard_artifacts.Model),
+        model_blessing=tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
+    ).with_id("LatestBlessedModel")
+    evaluator = RetrievalEvaluator(
+        model=trainer.outputs["model"],
+        examples=example_gen.outputs["examples"],
+        item_counts=negative_sampler.outputs["item_counts"],
+        baseline_model=latest_blessed_model.outputs["model"],
+        config=config.evaluation.model_dump_json(),
+        features=features,
+        code_fingerprint=source_fingerprint("components/retrieval_evaluator"),
+    )
+    indexer = ItemIndexer(
+        model=trainer.outputs["model"],
+        examples=example_gen.outputs["examples"],
+        config=config.index.model_dump_json(),
+        features=features,
+        show=show,
+        code_fingerprint=source_fingerprint("components/item_indexer", "serving"),
+    )
+    pusher = ReleasePusher(
+        model=trainer.outputs["model"],
+        model_blessing=evaluator.outputs["blessing"],
+        index=indexer.outputs["index"],
+        queries=example_gen.outputs["queries"],
+        releases=str(config.releases),
+        model_name=config.name,
+        features=features,
+        code_fingerprint=source_fingerprint("components/release_pusher", "serving"),
+    )
+    return tfx.dsl.Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=str(config.home / "artifacts"),
+        components=[
+            example_gen,
+            statistics_gen,
+            schema,
+            interaction_validator,
+            item_validator,
+            anomaly_gate,
+            transform,
+            negative_sampler,
+            trainer,
+            latest_blessed_model,
+            indexer,
+            evaluator,
+            pusher,
+        ],
+        enable_cache=enable_cache,
+        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
+            str(config.home / METADATA)
+        ),
+        beam_pipeline_args=list(beam_args),
+    )

@@ -1,0 +1,56 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.run import RunResult
+from serving.client import Recommendations
+
+_NAMES = {"candidate": "this model", "popular": "most popular", "blessed": "last blessed model"}
+
+
+def print_run(result: RunResult) -> None:
+    """Quality on the held-out splits, the index against exact search, and the release."""
+    console = Console(highlight=False)
+    for split, evaluation in result.metrics["splits"].items():
+        models = evaluation["models"]
+        metrics = [m for m in models["candidate"]["overall"] if m.startswith(("HR", "MRR"))]
+        table = Table(title=f"Held-out split {split}, {evaluation['rows']:,} interactions", title_justify="left")
+        table.add_column("model", no_wrap=True)
+        for metric in metrics:
+            table.add_column(metric, justify="right")
+        for model, name in _NAMES.items():
+            if model in models:
+                table.add_row(name, *(f"{models[model]['overall'][metric]:.4f}" for metric in metrics))
+        console.print(table)
+    index = result.index
+    latency = index["latency"]
+    console.print(
+        f"ScaNN index: {index['items']:,} items, {index['searcher']['kind']}, recall@{index['recall_at']} "
+        f"{index['recall']:.4f} against exact search; one query {latency['index_p50_us']:.0f} us (p50), "
+        f"exact {latency['exact_p50_us']:.0f} us, ratio {latency['ratio']:.2f}",
+        soft_wrap=True,
+    )
+    if result.release is None:
+        console.print("Not blessed: " + "; ".join(result.metrics["reasons"]), soft_wrap=True)
+    else:
+        console.print(f"Release: version {result.release['version']} in {result.release['path']}", soft_wrap=True)
+
+
+def print_recommendations(query_id: str, answer: Recommendations, shown: Sequence[str]) -> None:
+    """One query's recommendations as a table, with the versions that answered."""
+    known = "" if answer.known_query else " (unknown: answered from the out-of-vocabulary row)"
+    table = Table(title=f"Query {query_id}{known}, release {answer.tower_version}", title_justify="left")
+    for column in ("rank", "item", "score", *shown):
+        table.add_column(column, justify="right" if column in ("rank", "score") else "left")
+    for rank, item in enumerate(answer.items, start=1):
+        table.add_row(
+            str(rank), item.item_id, f"{item.score:.4f}", *(item.features.get(column, "") for column in shown)
+        )
+    Console(highlight=False).print(table)
+    if answer.truncated:
+        print("Fewer than asked for: the catalogue, less what was excluded, has no more.")

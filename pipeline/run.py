@@ -1,0 +1,133 @@
+"""One run of the pipeline on this machine, from the check of its input to what came out."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import PipelineConfig
+from pipeline.progress import Progress, quiet, quiet_exit
+
+
+class RunError(RuntimeError):
+    """A run that did not end well. Its text says which component, why, and where the log is."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run produced.
+
+    Attributes:
+      metrics: metrics.json of RetrievalEvaluator.
+      index: index.json of ItemIndexer.
+      release: release.json of ReleasePusher; None if the model was not blessed.
+      log: all that TFX and TensorFlow printed.
+    """
+
+    metrics: dict[str, Any]
+    index: dict[str, Any]
+    release: dict[str, Any] | None
+    log: Path
+
+
+@contextlib.contextmanager
+def _only_one(home: Path) -> Iterator[None]:
+    """Holds the pipeline's lock; the kernel lets it go when the process ends, however it ends."""
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / ".lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise RunError(f"another run of {home.name} is under way (process {lock.read().strip()})") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _published(config: PipelineConfig) -> dict[str, Path]:
+    """Folders of what the newest run published, by artifact type.
+
+    Raises:
+      RunError: an execution failed. LocalDagRunner publishes a failure to resolve inputs and goes on,
+        so the metadata has the last word.
+    """
+    from ml_metadata import MetadataStore
+    from ml_metadata.proto import metadata_store_pb2
+    from tfx import v1 as tfx
+
+    from pipeline.pipeline import METADATA
+
+    store = MetadataStore(tfx.orchestration.metadata.sqlite_metadata_connection_config(str(config.home / METADATA)))
+    run = max(store.get_contexts_by_type("pipeline_run"), key=lambda context: context.id)
+    for execution in store.get_executions_by_context(run.id):
+        if execution.last_known_state == metadata_store_pb2.Execution.FAILED:  # type: ignore[attr-defined]
+            nodes = [c.name for c in store.get_contexts_by_execution(execution.id) if c.type == "node"]
+            raise RunError(f"{nodes[0].rpartition('.')[2]} failed: its inputs could not be resolved")
+    artifacts = sorted(store.get_artifacts_by_context(run.id), key=lambda artifact: artifact.id)
+    return {artifact.type: Path(artifact.uri) for artifact in artifacts}
+
+
+def _reason(error: BaseException) -> str:
+    """The message of the error that started it, without the step names that Beam adds."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(error).strip() or type(error).__name__
+    return text.split(" [while running")[0]
+
+
+def run_pipeline(config: PipelineConfig, *, span: int = 0, beam_args: tuple[str, ...] = ()) -> RunResult:
+    """Runs all components with TFX's LocalDagRunner and shows progress on the terminal.
+
+    Args:
+      config: the validated configuration.
+      span: the span to read.
+      beam_args: Beam pipeline options for all components.
+
+    Returns:
+      What came out.
+
+    Raises:
+      RunError: a component failed, or another run of the same pipeline is under way.
+    """
+    with _only_one(config.home):
+        log = config.home / "logs" / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}.log"
+        started = time.monotonic()
+        quiet_exit(log)
+        with quiet(log) as console:
+            console.print(f"Pipeline {config.name}. TFX and TensorFlow write to {log}")
+            with console.status("loading TensorFlow and TFX"):
+                from absl import logging as absl_logging
+                from tfx import v1 as tfx
+
+                from pipeline.pipeline import create_pipeline
+
+                absl_logging.set_verbosity(absl_logging.INFO)
+            progress = Progress(console, total=0)
+            try:
+                pipeline = create_pipeline(config, span=span, beam_args=beam_args)
+                progress.total = len(pipeline.components)
+                with progress:
+                    tfx.orchestration.LocalDagRunner().run(pipeline)
+            except Exception as e:
+                absl_logging.exception("the run failed")
+                where = progress.current or "The pipeline"
+                raise RunError(f"{where} failed: {_reason(e)}\nLog: {log}") from e
+            folders = _published(config)
+        print(f"Finished in {time.monotonic() - started:.0f} s", flush=True)
+    release = folders["RetrievalRelease"] / "release.json"  # written only if something was published
+    return RunResult(
+        metrics=json.loads((folders["ModelEvaluation"] / "metrics.json").read_text()),
+        index=json.loads((folders["ItemIndex"] / "index.json").read_text()),
+        release=json.loads(release.read_text()) if release.exists() else None,
+        log=log,
+    )

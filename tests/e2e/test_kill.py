@@ -1,0 +1,71 @@
+"""kill -9 in every component: the next run ends well, and no half-made release is ever visible."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+
+import pytest
+
+from serving.release import verify_release
+from tests.e2e.conftest import Workspace
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+COMPONENTS = (
+    "CuratedSchema",
+    "LatestBlessedModel",
+    "RetrievalExampleGen",
+    "StatisticsGen",
+    "InteractionValidator",
+    "ItemValidator",
+    "AnomalyGate",
+    "Transform",
+    "NegativeSampler",
+    "Trainer",
+    "ItemIndexer",
+    "RetrievalEvaluator",
+    "ReleasePusher",
+)
+
+
+def _kill_in(workspace: Workspace, component: str) -> None:
+    """Starts a run and kills its whole process group as soon as the component has started."""
+    process = subprocess.Popen(
+        workspace.command("run"),
+        cwd=workspace.folder,
+        env=workspace.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    started = f"Component {component} is running."
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        logs = sorted((workspace.home / "logs").glob("*.log"), key=lambda p: p.stat().st_mtime)
+        mine = [log for log in logs if started in log.read_text(errors="replace")]
+        if logs and mine and mine[-1] == logs[-1]:
+            break
+        assert process.poll() is None, f"the run ended before {component} started"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_killed_in_each_component_in_turn(make_workspace: Callable[[], Workspace]) -> None:
+    workspace = make_workspace()
+    for component in COMPONENTS:
+        for log in (workspace.home / "logs").glob("*.log"):
+            log.unlink()
+        _kill_in(workspace, component)
+        assert workspace.releases == []
+    done = workspace.call("run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = re.findall(r"^\s*\[ ?\d+/\d+\] (\S+)", done.stdout, flags=re.MULTILINE)
+    assert tuple(names) == COMPONENTS
+    (version,) = workspace.releases
+    verify_release(workspace.home / "releases" / str(version))

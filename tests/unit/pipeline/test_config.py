@@ -1,0 +1,201 @@
+"""The configuration tree: what is accepted, and the one line that each fault gets."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from models.config import Feature, FeatureSpec, ModelConfig, TrainConfig
+from pipeline.config import ConfigError, PipelineConfig, load_config
+
+CONFIGS = Path("configs")
+
+TREE: dict[str, Any] = {
+    "name": "shop",
+    "data": {
+        "interactions": {"files": "i.csv", "query_id": "user", "item_id": "item", "timestamp": "at"},
+        "items": {"files": "items.csv", "id": "item", "category": "category"},
+        "split": {"by": "last"},
+    },
+    "features": [
+        {"name": "user", "kind": "id", "side": "query"},
+        {"name": "item", "kind": "id", "side": "item"},
+    ],
+}
+
+
+def _load(tmp_path: Path, tree: object) -> PipelineConfig:
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump(tree))
+    return load_config(file)
+
+
+def _with(place: tuple[Any, ...], value: object) -> dict[str, Any]:
+    tree = copy.deepcopy(TREE)
+    node: Any = tree
+    for key in place[:-1]:
+        node = node.setdefault(key, {}) if isinstance(node, dict) else node[key]
+    if isinstance(node, list) and place[-1] == len(node):
+        node.append(value)
+    else:
+        node[place[-1]] = value
+    return tree
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda f: f.name)
+def test_shipped_configs_are_valid_and_survive_json(file: Path) -> None:
+    config = load_config(file)
+    assert PipelineConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_defaults_are_the_papers() -> None:
+    model = ModelConfig()
+    assert (model.hidden_units, model.output_dim, model.last_activation) == ((256, 128), 32, "relu")
+    assert (model.mimic.query_weight, model.mimic.item_weight, model.alignment.weight) == (0.5, 0.5, 1.0)
+    assert (model.objective, model.temperature, model.mimic.normalise) == ("sampled_bce", 1.0, False)
+    assert TrainConfig().batch_size == 256
+
+
+def test_the_template_explains_every_key() -> None:
+    """A key that a model class has and the template does not mention would be one that users can't find."""
+    text = (CONFIGS / "your_data.yaml").read_text()
+
+    def keys(model: Any) -> set[str]:
+        return set(model.model_fields)
+
+    from components.ingestion import config as ingestion
+    from components.item_indexer.config import IndexConfig
+    from components.negative_sampler.config import NegativesConfig
+    from components.retrieval_evaluator.config import EvaluationConfig, Threshold
+    from models.config import AlignmentConfig, MimicConfig
+    from serving.config import ServingConfig
+
+    models = [PipelineConfig, Feature, ModelConfig, MimicConfig, AlignmentConfig, TrainConfig, NegativesConfig]
+    models += [IndexConfig, EvaluationConfig, Threshold, ServingConfig, ingestion.DataConfig]
+    models += [ingestion.InteractionFiles, ingestion.ItemFiles, ingestion.QueryFiles]
+    models += [ingestion.SplitByLast, ingestion.SplitByTime]
+    missing = {key for model in models for key in keys(model) if key not in text}
+    assert missing == set()
+
+
+def test_the_tree_is_frozen(tmp_path: Path) -> None:
+    config = _load(tmp_path, TREE)
+    with pytest.raises(ValidationError):
+        config.name = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "line"),
+    [
+        (("nmae",), "x", "nmae: unknown key"),
+        (("data", "items", "colour"), "x", "data.items.colour: unknown key"),
+        (("data", "split", "evall"), 1, "data.split.evall: unknown key"),
+        (("data", "split", "eval"), "1", "data.split.eval: input should be a valid integer (given: '1')"),
+        (("data", "split", "by"), "luck", "data.split: input tag 'luck' found using 'by' does not match"),
+        (("train", "epochs"), 1.5, "train.epochs: input should be a valid integer (given: 1.5)"),
+        (("train", "epochs"), True, "train.epochs: input should be a valid integer (given: True)"),
+        (("train", "epochs"), 0, "train.epochs: input should be greater than 0 (given: 0)"),
+        (("train", "learning_rate"), float("nan"), "train.learning_rate: input should be"),
+        (("model", "objective"), "guess", "model.objective: input should be 'sampled_bce' or 'in_batch_softmax'"),
+        (("features", 0, "kind"), "idd", "features[0].kind: input should be"),
+        (("features", 0, "side"), "interaction", "features[0]: feature 'user': side must be query or item for kind id"),
+        (("name",), "Shop 1", "name: string should match pattern"),
+        (("data", "max_bad_share"), 1.5, "data.max_bad_share: input should be less than or equal to 1 (given: 1.5)"),
+        (("features", 2), {"name": "user", "kind": "categorical", "side": "item"}, "feature 'user' is declared twice"),
+        (("features", 2), {"name": "age", "kind": "number", "side": "query"}, "data.queries names no file"),
+        (("features", 2), {"name": "other", "kind": "id", "side": "item"}, "must be the id column 'item'"),
+        (("features", 2), {"name": "query_key", "kind": "text", "side": "item"}, "name is reserved"),
+        (("features", 2), {"name": "h", "kind": "history", "side": "item"}, "side must be query"),
+        (("features", 2), {"name": "p", "kind": "text", "side": "item", "buckets": 3}, "buckets is for numbers"),
+        (("features", 2), {"name": "p", "kind": "number", "side": "item", "min": 2.0, "max": 1.0}, "min is larger"),
+        (("negatives", "per_positive"), 0, "sampled_bce needs negatives.per_positive of at least 1"),
+        (("model", "augmented_dim"), 16, "augmented_dim is 16, output_dim 32: they must be equal"),
+        (("evaluation", "thresholds"), [{"metric": "HR@7", "min_value": 0.1}], "HR@7 needs 7 in evaluation.ks"),
+        (("evaluation", "thresholds"), [{"metric": "HR@10"}], "HR@10: one of min_value"),
+        (("evaluation", "thresholds"), [{"metric": "AUC"}], "evaluation.thresholds[0].metric: string should match"),
+        (("data", "split"), {"by": "last", "eval": 0}, "eval and test are both 0"),
+        (
+            ("data", "split"),
+            {"by": "time", "eval_from": "2020-02-01", "test_from": "2020-01-01"},
+            "test_from must be later than eval_from",
+        ),
+    ],
+)
+def test_a_fault_gets_one_line_with_file_and_key(
+    tmp_path: Path, place: tuple[Any, ...], value: object, line: str
+) -> None:
+    with pytest.raises(ConfigError) as error:
+        _load(tmp_path, _with(place, value))
+    assert str(error.value).startswith(f"{tmp_path / 'c.yaml'}: ")
+    assert line in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
+    tree = _with(("nmae",), 1)
+    del tree["data"]["items"]["category"]
+    with pytest.raises(ConfigError) as error:
+        _load(tmp_path, tree)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 2
+    assert any("data.items.category: missing, but required" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"a: 1\na: 2\n", "line 2 not valid YAML: key 'a' stands twice"),
+        (b"a: [1\n", "not valid YAML"),
+        (b"", "expected a mapping of keys, found NoneType"),
+        (b"- 1\n", "expected a mapping of keys, found list"),
+        (b"name: \xff\n", "not UTF-8 at byte 6"),
+    ],
+)
+def test_a_file_that_is_no_mapping(tmp_path: Path, content: bytes, line: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=re.escape(line)):
+        load_config(file)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read: No such file or directory"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_show_must_not_clash_with_a_feature_of_other_content(tmp_path: Path) -> None:
+    tree = _with(("features", 2), {"name": "year", "kind": "number", "side": "item"})
+    tree["data"]["items"]["show"] = ["year"]
+    with pytest.raises(ConfigError, match=r"'year' has the name of a column of data\.items\.show"):
+        _load(tmp_path, tree)
+    tree["features"][2] = {"name": "released", "column": "year", "kind": "number", "side": "item"}
+    assert _load(tmp_path, tree).data.items.show == ("year",)
+
+
+def test_dates_are_utc(tmp_path: Path) -> None:
+    split = _load(tmp_path, _with(("data", "split"), {"by": "time", "eval_from": "2020-01-01"})).data.split
+    assert split.by == "time"
+    assert split.eval_from.timestamp() == 1577836800  # 18,262 days since 1970, of 86,400 seconds
+
+
+def test_sides_of_features() -> None:
+    spec = FeatureSpec(
+        query_id="u",
+        item_id="i",
+        timestamp="t",
+        category="c",
+        features=(
+            Feature(name="u", kind="id", side="query"),
+            Feature(name="device", kind="categorical", side="interaction"),
+            Feature(name="c", kind="categorical", side="item"),
+        ),
+    )
+    assert [f.name for f in spec.query_features] == ["u", "device"]
+    assert [f.name for f in spec.item_features] == ["c"]
+    assert FeatureSpec.model_validate_json(spec.model_dump_json()) == spec
