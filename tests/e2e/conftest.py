@@ -66,7 +66,7 @@ class Workspace:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "pipeline", *arguments, "--config", "c.yaml"]
 
-    def call(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def call(self, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.command(*arguments),
             cwd=self.folder,

@@ -16,7 +16,7 @@ from serving.config import ServingConfig
 from serving.server import Server
 from tests.e2e.conftest import Workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 ITEMS = ["007", "7", 'say "hi"', "a,b", "näive ☕", " spaced ", "x" * 200, "only-one"]
 

@@ -14,7 +14,7 @@ import pytest
 from serving.release import verify_release
 from tests.e2e.conftest import Workspace
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 COMPONENTS = (
     "CuratedSchema",

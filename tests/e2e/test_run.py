@@ -14,7 +14,7 @@ import pytest
 from serving.client import RetrievalClient
 from tests.e2e.conftest import Workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 # Resolvers and importers are not cached by TFX; the pusher always looks whether its release is still there.
 NEVER_CACHED = {"LatestBlessedModel", "ReleasePusher"}

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.conftest import Workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def test_pipeline_create_and_run_create(make_workspace: Callable[[], Workspace], tmp_path: Path) -> None:
