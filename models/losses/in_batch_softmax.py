@@ -10,7 +10,7 @@ def in_batch_softmax(
     candidates: tf.Tensor,
     candidate_ids: tf.Tensor,
     log_q: tf.Tensor,
-    temperature: float,
+    temperature: float | tf.Tensor,
     query_ids: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Softmax cross-entropy of each row's positive against all columns.
@@ -33,20 +33,31 @@ def in_batch_softmax(
       candidate_ids: int [C], the item of each column.
       log_q: float [C], natural logarithm of the expected share of that item among the columns.
       temperature: what the scores are divided by, > 0.
-      query_ids: int [B], the query of each row. If given, the positives of other rows of the same
-        query are left out of its columns too.
+      query_ids: int [B], the query of each row. If given, a column that holds a positive of any row of
+        the same query is left out too.
 
     Returns:
       A float scalar.
     """
     rows, columns = tf.shape(query)[0], tf.shape(candidates)[0]
     logits = tf.linalg.matmul(query, candidates, transpose_b=True) / temperature - log_q[tf.newaxis, :]
-    left_out = candidate_ids[:rows, tf.newaxis] == candidate_ids[tf.newaxis, :]
-    if query_ids is not None:
-        same_query = query_ids[:, tf.newaxis] == query_ids[tf.newaxis, :]
-        left_out |= tf.pad(same_query, [[0, 0], [0, columns - rows]])
+    if query_ids is None:
+        left_out = candidate_ids[:rows, tf.newaxis] == candidate_ids[tf.newaxis, :]
+    else:
+        left_out = _positives_of_the_query(query_ids, candidate_ids)
     left_out &= ~tf.eye(rows, columns, dtype=tf.bool)
     # Half of the smallest float: subtracting a row's maximum cannot overflow.
     logits = tf.where(left_out, tf.constant(logits.dtype.min / 2, logits.dtype), logits)
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.range(rows), logits=logits)
     return tf.reduce_mean(losses)
+
+
+def _positives_of_the_query(query_ids: tf.Tensor, candidate_ids: tf.Tensor) -> tf.Tensor:
+    """bool [B, C]: whether the column's item is the positive of a row with the same query."""
+    names, queries = tf.unique(query_ids)
+    items_there_are, items = tf.unique(candidate_ids)
+    pairs = tf.stack([queries, items[: tf.size(queries)]], axis=1)
+    # A table of the batch's distinct queries and items: comparing all rows with all columns for each row would cost
+    # rows^2 x columns.
+    counts = tf.scatter_nd(pairs, tf.ones_like(queries), [tf.size(names), tf.size(items_there_are)])
+    return tf.gather(tf.gather(counts > 0, queries), items, axis=1)
