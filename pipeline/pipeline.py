@@ -109,7 +109,7 @@ def create_pipeline(
         baseline_model=latest_blessed_model.outputs["model"],
         config=config.evaluation.model_dump_json(),
         features=features,
-        code_fingerprint=source_fingerprint("components/retrieval_evaluator"),
+        code_fingerprint=source_fingerprint("components/retrieval_evaluator", "components/embedding"),
     )
     indexer = ItemIndexer(
         model=trainer.outputs["model"],
