@@ -16,6 +16,7 @@ RESERVED_NAMES = frozenset(
         "item_key",
         "negative_indices",
         "negative_log_q",
+        "hard_negative_indices",
         "item_count",
         "seen_items",
     }

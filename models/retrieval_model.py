@@ -95,11 +95,16 @@ class RetrievalModel(tfrs.Model):
     def num_pairs(self, pairs: Pairs) -> tf.Tensor:
         """T of the mimic loss, what the objective is a mean over.
 
-        B (S + 1) pairs with sampled_bce, as in the paper. B rows with a softmax: the mimic loss keeps
-        its weight beside it, however many negatives there are or the batch shares.
+        B (S + 1) pairs with sampled_bce, as in the paper, and the hard negatives there are. B rows with
+        a softmax: the mimic loss keeps its weight beside it, however many negatives there are or the
+        batch shares.
         """
         rows = tf.size(pairs.positives)
-        return rows + tf.size(pairs.negatives) if self.config.objective is Objective.SAMPLED_BCE else rows
+        if self.config.objective is not Objective.SAMPLED_BCE:
+            return rows
+        return (
+            rows + tf.size(pairs.negatives) + tf.math.count_nonzero(pairs.differ(pairs.hard_negatives), dtype=tf.int32)
+        )
 
     def add_means(self, *names: str) -> None:
         """Declares values that `record` will average over an epoch."""
@@ -122,20 +127,24 @@ class RetrievalModel(tfrs.Model):
 
         Args:
           inputs: dense query columns, `query_index` and `candidate_index`, int64 [B];
-            `negative_indices`, int64 [B, S]; `negative_log_q`, float32 [B, S].
+            `negative_indices`, int64 [B, S]; `negative_log_q`, float32 [B, S];
+            `hard_negative_indices`, int64 [B, H], -1 for none.
           training: replace ids by out-of-vocabulary at `unknown_rate`, and apply dropout.
 
         Returns:
           A float32 scalar.
         """
         positive, negative = inputs[features.CANDIDATE_INDEX], inputs[features.NEGATIVE_INDICES]
-        candidates, rows = tf.unique(tf.concat([positive, tf.reshape(negative, [-1])], axis=0))
+        hard = inputs[features.HARD_NEGATIVE_INDICES]
+        hard = tf.where(hard < 0, positive[:, tf.newaxis], hard)
+        drawn = [positive, tf.reshape(negative, [-1]), tf.reshape(hard, [-1])]
+        candidates, places = tf.unique(tf.concat(drawn, axis=0))
+        positives, negatives, hards = tf.split(places, [tf.size(indices) for indices in drawn])
         query_columns = {k: inputs[k] for k in (features.QUERY_INDEX, *(e.key for e in self.encodings.query))}
         item_columns = {key: tf.gather(column, candidates) for key, column in self._candidate_columns.items()}
         if training and self.config.unknown_rate > 0:
             query_columns = self._forget_queries(query_columns)
             item_columns = self._forget_items(item_columns)
-        count = tf.size(positive)
         pairs = Pairs(
             query_columns=query_columns,
             item_columns=item_columns,
@@ -145,9 +154,10 @@ class RetrievalModel(tfrs.Model):
             candidates=candidates,
             shares=tf.gather(self._positive_share, candidates),
             log_q=tf.gather(self._log_q, candidates),
-            positives=rows[:count],
-            negatives=tf.reshape(rows[count:], tf.shape(negative)),
+            positives=positives,
+            negatives=tf.reshape(negatives, tf.shape(negative)),
             negative_log_q=inputs[features.NEGATIVE_LOG_Q],
+            hard_negatives=tf.reshape(hards, tf.shape(hard)),
         )
         return self.record("mean_loss", self.loss_of(pairs))
 

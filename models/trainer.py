@@ -31,7 +31,8 @@ class Settings:
       spec: the declared features.
       model: architecture and loss.
       train: the training run.
-      negatives: the NegativeSampler's config as a plain dict; per_positive, sampling, alpha are read.
+      negatives: the NegativeSampler's config as a plain dict; per_positive, hard_per_positive, sampling,
+        alpha are read.
       checkpoints: folder of all runs' checkpoints.
       fingerprint: of the source code.
     """
@@ -149,7 +150,12 @@ def run_fn(fn_args: Any) -> None:
 
     def batches(seed: int) -> tf.data.Dataset:
         return data.training_batches(
-            train_files, encodings, settings.negatives["per_positive"], settings.train.batch_size, seed
+            train_files,
+            encodings,
+            settings.negatives["per_positive"],
+            settings.train.batch_size,
+            seed,
+            settings.negatives["hard_per_positive"],
         )
 
     _build(model, optimizer, batches(seed))

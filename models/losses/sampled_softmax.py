@@ -28,7 +28,8 @@ def sampled_softmax(
       query: float [B, D], outputs of the query tower.
       positive: float [B, D], output of the item tower for each row's positive.
       negatives: float [B, S, D], the same for its S negatives.
-      positive_log_q: float [B], natural logarithm of the probability of drawing the positive.
+      positive_log_q: float [B], natural logarithm of the probability of drawing the positive, or, as for
+        the negatives too, of how often it is expected among S draws: 0 for what is there for certain.
       negative_log_q: float [B, S], the same for the negatives.
       temperature: what the scores are divided by, > 0.
       mask: bool [B, S], the negatives that count; all if not given. A negative that is the row's

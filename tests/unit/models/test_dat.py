@@ -67,6 +67,18 @@ def test_mimicking_does_not_depend_on_the_batch_size(objective: str) -> None:
     assert seen[1] == pytest.approx(seen[0], rel=1e-6)
 
 
+def test_hard_negatives_are_pairs_of_the_papers_objective() -> None:
+    batch = helpers.small_batch()
+    model = dat()
+    model.compute_loss(batch)
+    without = recorded(model)["query_mimic_loss"]
+    # Two there are, one is none: T = 11 and not 9.
+    batch[features.HARD_NEGATIVE_INDICES] = tf.constant([[3], [-1], [2]], tf.int64)
+    model.reset_metrics()
+    model.compute_loss(batch)
+    assert recorded(model)["query_mimic_loss"] == pytest.approx(without * 9 / 11, rel=1e-5)
+
+
 def test_alignment_sees_the_positives_categories() -> None:
     batch = helpers.small_batch()
     batch[features.CANDIDATE_INDEX] = tf.constant([0, 2, 1], tf.int64)

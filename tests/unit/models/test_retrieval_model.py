@@ -97,6 +97,57 @@ def test_sampled_softmax_against_the_rows_own_negatives() -> None:
     assert float(fixed("sampled_softmax", 0.5).compute_loss(batch)) == pytest.approx(expected / 3, rel=1e-5)
 
 
+def with_hard(indices: list[list[int]]) -> dict[str, tf.Tensor]:
+    return {**helpers.small_batch(), features.HARD_NEGATIVE_INDICES: tf.constant(indices, tf.int64)}
+
+
+# Candidates 3, 3, 2 and none; row 2's second is its own positive. Scores over .5: -2, 0, 1.92.
+HARD = [[3, -1], [3, 1], [-1, 2]]
+
+
+def test_hard_negatives_in_sampled_bce() -> None:
+    batch = helpers.small_batch()
+    before = float(fixed("sampled_bce", 0.5).compute_loss(batch))
+    added = math.log1p(math.exp(-2)) + math.log1p(math.exp(0)) + math.log1p(math.exp(1.92))
+    # Eight pairs counted before, three more now.
+    loss = fixed("sampled_bce", 0.5).compute_loss(with_hard(HARD))
+    assert float(loss) == pytest.approx((before * 8 + added) / 11, rel=1e-5)
+
+
+def test_hard_negatives_in_sampled_softmax() -> None:
+    # Two draws of 1/4: each is expected half a time, and so is the positive; a hard one is there once.
+    rows = [(2, [1.6], -2), (2, [0, 1.2], 0), (1.2, [1.6, 1.92], 1.92)]
+    expected = 0.0
+    for own, others, hard in rows:
+        weight = math.exp(own) / 0.5
+        expected -= math.log(weight / (weight + sum(math.exp(s) / 0.5 for s in others) + math.exp(hard)))
+    loss = fixed("sampled_softmax", 0.5).compute_loss(with_hard(HARD))
+    assert float(loss) == pytest.approx(expected / 3, rel=1e-5)
+
+
+def test_hard_negatives_in_in_batch_softmax() -> None:
+    # As without them (above), but that shares become counts among nine columns: times 9.
+    count = [9 * (p + 0.5) / 3 for p in (0.1, 0.2, 0.3, 0.4)]
+    columns = [0, 1, 0, 2, 0, 3, 2, 1, 2]
+    expected = 0.0
+    for row, (positive, hard) in enumerate([(0, -2), (1, 0), (0, 1.92)]):
+        weights = {
+            j: math.exp(QUERIES[row] @ ITEMS[v] / 0.5) / count[v]
+            for j, v in enumerate(columns)
+            if j == row or v != positive
+        }
+        expected += math.log(sum(weights.values()) + math.exp(hard)) - math.log(weights[row])
+    loss = fixed("in_batch_softmax", 0.5).compute_loss(with_hard(HARD))
+    assert float(loss) == pytest.approx(expected / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("objective", ["sampled_bce", "sampled_softmax", "in_batch_softmax"])
+def test_no_hard_negative_is_none(objective: str) -> None:
+    model = fixed(objective, 0.5)
+    without = float(model.compute_loss(helpers.small_batch()))
+    assert float(model.compute_loss(with_hard([[-1, -1]] * 3))) == pytest.approx(without, rel=1e-6)
+
+
 def without_sampled(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     rows = len(batch[features.CANDIDATE_INDEX])
     none = {features.NEGATIVE_INDICES: tf.zeros([rows, 0], tf.int64), features.NEGATIVE_LOG_Q: tf.zeros([rows, 0])}
@@ -210,7 +261,7 @@ def test_rows_of_zeros_give_a_finite_loss_and_gradients(kind: type[TwoTower], ob
         objective=objective, temperature=0.01, learn_temperature=True, hidden_units=(8,),
         augmented_dim=4, output_dim=4, mimic={"normalise": True},
     )  # fmt: skip
-    model, batch = kind(config, helpers.small_encodings(), helpers.small_catalogue()), helpers.small_batch()
+    model, batch = kind(config, helpers.small_encodings(), helpers.small_catalogue()), with_hard(HARD)
     model.compute_loss(batch)
     for variable in model.trainable_variables:
         if variable is not model.log_temperature:

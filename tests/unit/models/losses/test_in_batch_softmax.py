@@ -60,6 +60,20 @@ def test_other_positives_of_the_same_query_are_left_out() -> None:
     assert loss.numpy() == pytest.approx((row_0 + row_1) / 2, rel=1e-6)
 
 
+def test_hard_negatives_are_their_rows_own_and_uncorrected() -> None:
+    # Expected twice, once, once among the columns; row 0 has hard negatives that score 1 and 3, of which the second
+    # does not count, row 1 one that scores -1 and one that scores 0.
+    log_q = tf.math.log([2.0, 1.0, 1.0])
+    hard = tf.constant([[[1.0, 9.0], [3.0, 9.0]], [[9.0, -1.0], [9.0, 0.0]]])
+    mask = tf.constant([[True, False], [True, True]])
+    row_0 = -log((exp(2) / 2) / (exp(2) / 2 + exp(0) + exp(1) + exp(1)))
+    row_1 = -log(exp(3) / (exp(1) / 2 + exp(3) + exp(-1) + exp(-1) + exp(0)))
+
+    loss = in_batch_softmax(QUERY, CANDIDATES, tf.constant([7, 8, 9]), log_q, 1.0, hard=hard, hard_mask=mask)
+
+    assert loss.numpy() == pytest.approx((row_0 + row_1) / 2, rel=1e-6)
+
+
 def test_the_querys_positives_are_left_out_wherever_they_stand() -> None:
     # Rows 0 and 1 are of query 5, row 2 of query 6 with row 1's item, and a mixed negative is row 0's item. Row 0 sees
     # its own column only; row 1 too; row 2 sees items 7 (twice) and its own.
