@@ -16,6 +16,7 @@ RESERVED_NAMES = frozenset(
         "item_key",
         "negative_indices",
         "negative_log_q",
+        "hard_negative_indices",
         "item_count",
         "seen_items",
     }
@@ -175,7 +176,19 @@ class AlignmentConfig(Frozen):
 
 class Objective(str, Enum):
     SAMPLED_BCE = "sampled_bce"  # sigmoid cross-entropy over one positive and its S negatives; the paper
+    SAMPLED_SOFTMAX = "sampled_softmax"  # softmax over one positive and its S negatives, log-q corrected
     IN_BATCH_SOFTMAX = "in_batch_softmax"  # softmax over the batch's positives and all its negatives, log-q corrected
+
+    @property
+    def needs_negatives(self) -> bool:
+        """Whether S = 0 leaves nothing to tell the positive from."""
+        return self is not Objective.IN_BATCH_SOFTMAX
+
+
+# A learned temperature has no smaller value: the scores are multiplied by 100 at most, as in CLIP (Radford et al.,
+# "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021). Once the training data is fitted
+# a softmax always gains by a smaller temperature, until its gradients are all of a few rows or overflow.
+MIN_LEARNED_TEMPERATURE = 0.01
 
 
 class ModelConfig(Frozen):
@@ -192,6 +205,8 @@ class ModelConfig(Frozen):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0  # on the towers' input, training only
     objective: Annotated[Objective, Field(strict=False)] = Objective.SAMPLED_BCE
     temperature: PositiveFloat = 1.0  # scores are divided by it in the loss
+    learn_temperature: bool = False  # temperature is the start of a trained value
+    mask_same_query: bool = False  # in_batch_softmax: the query's other positives of the batch are no negatives
     mimic: MimicConfig = MimicConfig()
     alignment: AlignmentConfig = AlignmentConfig()
 
@@ -201,6 +216,19 @@ class ModelConfig(Frozen):
             raise ValueError(
                 f"augmented_dim is {self.augmented_dim}, output_dim {self.output_dim}: they must be equal, "
                 "for each augmented vector mimics the other tower's output"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _objective_settings(self) -> ModelConfig:
+        if self.mask_same_query and self.objective is not Objective.IN_BATCH_SOFTMAX:
+            raise ValueError(
+                f"mask_same_query is for objective in_batch_softmax: with {self.objective.value} "
+                "no row's positive is a negative of another"
+            )
+        if self.learn_temperature and self.temperature < MIN_LEARNED_TEMPERATURE:
+            raise ValueError(
+                f"temperature is {self.temperature:g}: a learned one must start at {MIN_LEARNED_TEMPERATURE:g} or above"
             )
         return self
 

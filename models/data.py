@@ -82,7 +82,12 @@ def load_catalogue(files: Sequence[str], encodings: Encodings, negatives: Mappin
 
 
 def training_batches(
-    files: Sequence[str], encodings: Encodings, per_positive: int, batch_size: int, seed: int
+    files: Sequence[str],
+    encodings: Encodings,
+    per_positive: int,
+    batch_size: int,
+    seed: int,
+    hard_per_positive: int = 0,
 ) -> tf.data.Dataset:
     """Shuffled batches for `RetrievalModel.compute_loss`.
 
@@ -95,10 +100,11 @@ def training_batches(
       per_positive: S, negatives of each row.
       batch_size: rows of a batch.
       seed: of the shuffling.
+      hard_per_positive: H, hard negatives of each row.
 
     Returns:
       Dicts of dense query columns, `query_index`, `candidate_index` int64 [B], `negative_indices`
-      int64 [B, S], `negative_log_q` float32 [B, S].
+      int64 [B, S], `negative_log_q` float32 [B, S], `hard_negative_indices` int64 [B, H].
 
     Raises:
       ValueError: there is no row.
@@ -107,18 +113,20 @@ def training_batches(
         **features.query_parse_spec(encodings),
         features.CANDIDATE_INDEX: tf.io.FixedLenFeature([], tf.int64),
     }
-    if per_positive > 0:
-        spec[features.NEGATIVE_INDICES] = tf.io.FixedLenFeature([per_positive], tf.int64)
-        spec[features.NEGATIVE_LOG_Q] = tf.io.FixedLenFeature([per_positive], tf.float32)
+    dtypes = {
+        features.NEGATIVE_INDICES: (tf.int64, per_positive),
+        features.NEGATIVE_LOG_Q: (tf.float32, per_positive),
+        features.HARD_NEGATIVE_INDICES: (tf.int64, hard_per_positive),
+    }
+    spec |= {key: tf.io.FixedLenFeature([size], dtype) for key, (dtype, size) in dtypes.items() if size > 0}
 
     def parse(rows: tf.Tensor) -> dict[str, tf.Tensor]:
         parsed = tf.io.parse_example(rows, spec)
-        none = tf.zeros([tf.size(rows), 0])
+        none = {key: tf.zeros([tf.size(rows), 0], dtype) for key, (dtype, size) in dtypes.items() if size == 0}
         return {
             **features.query_columns(parsed, encodings),
             features.CANDIDATE_INDEX: parsed[features.CANDIDATE_INDEX],
-            features.NEGATIVE_INDICES: parsed.get(features.NEGATIVE_INDICES, tf.cast(none, tf.int64)),
-            features.NEGATIVE_LOG_Q: parsed.get(features.NEGATIVE_LOG_Q, none),
+            **{key: parsed.get(key, none.get(key)) for key in dtypes},
         }
 
     records = _records(files)

@@ -21,6 +21,7 @@ QUERY_KEY = "query_key"  # the raw query id
 ITEM_KEY = "item_key"  # the raw item id
 NEGATIVE_INDICES = "negative_indices"  # int64 [S], candidate indices drawn by the NegativeSampler
 NEGATIVE_LOG_Q = "negative_log_q"  # float [S], natural log of the probability of each draw
+HARD_NEGATIVE_INDICES = "hard_negative_indices"  # int64 [H], ranked high by the last blessed model; -1 for none
 ITEM_COUNT = "item_count"  # int64, train positives of the candidate, in rows of the items split
 
 ITEM_VOCABULARY = "item_id_vocabulary"

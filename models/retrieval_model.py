@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -10,9 +11,9 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from models import features
-from models.config import ModelConfig, Objective
+from models.config import MIN_LEARNED_TEMPERATURE, ModelConfig, Objective
 from models.features import Encodings
-from models.losses import in_batch_softmax, sampled_bce
+from models.objectives import Pairs, objective_loss
 
 
 @dataclass(frozen=True)
@@ -32,41 +33,13 @@ class Catalogue:
     log_q: np.ndarray
 
 
-@dataclass(frozen=True)
-class Pairs:
-    """A batch on its way to the loss: B queries, U distinct candidates, S negatives for each query.
-
-    Attributes:
-      query_columns: what the query tower read, [B, ...].
-      item_columns: what the item tower read, [U, ...].
-      queries: float32 [B, D], query embeddings.
-      items: float32 [U, D], embeddings of the distinct candidates.
-      candidates: int64 [U], candidate index of each row of `items`.
-      positives: int32 [B], rows of `items`.
-      negatives: int32 [B, S], rows of `items`.
-      negative_log_q: float32 [B, S].
-    """
-
-    query_columns: Mapping[str, tf.Tensor]
-    item_columns: Mapping[str, tf.Tensor]
-    queries: tf.Tensor
-    items: tf.Tensor
-    candidates: tf.Tensor
-    positives: tf.Tensor
-    negatives: tf.Tensor
-    negative_log_q: tf.Tensor
-
-    @property
-    def positive_items(self) -> tf.Tensor:
-        return tf.gather(self.items, self.positives)
-
-
 class RetrievalModel(tfrs.Model):
     """Base class: owns similarity, objective and metrics. Subclasses own the towers.
 
     The score of a query and an item is the dot product of their embeddings; the loss divides it by
-    the temperature. Item features are looked up in the catalogue by candidate index, so examples
-    carry none; a candidate that stands several times in a batch passes the item tower once.
+    the temperature, fixed or learned. Item features are looked up in the catalogue by candidate
+    index, so examples carry none; a candidate that stands several times in a batch passes the item
+    tower once.
 
     Args:
       config: architecture and loss.
@@ -88,6 +61,16 @@ class RetrievalModel(tfrs.Model):
         self._log_q = tf.constant(catalogue.log_q, tf.float32)
         self._means: dict[str, tf.keras.metrics.Mean] = {}
         self.add_means("mean_loss", "retrieval_loss")
+        if config.learn_temperature:
+            # The logarithm: a step of the optimizer changes the temperature by a share of itself. The constraint holds
+            # after each step; a bound on the way to the loss would leave a value beyond it without a gradient back.
+            self.log_temperature = tf.Variable(
+                math.log(config.temperature),
+                dtype=tf.float32,
+                name="log_temperature",
+                constraint=lambda value: tf.maximum(value, math.log(MIN_LEARNED_TEMPERATURE)),
+            )
+            self.add_means("temperature")
 
     def query_embeddings(self, columns: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Query columns and `query_index`, [B, ...], to unit-length embeddings, float32 [B, D]."""
@@ -97,19 +80,31 @@ class RetrievalModel(tfrs.Model):
         """Item columns and `candidate_index`, [B, ...], to unit-length embeddings, float32 [B, D]."""
         raise NotImplementedError
 
+    @property
+    def temperature(self) -> float | tf.Tensor:
+        """What the objective divides scores by; the towers' outputs do not depend on it."""
+        return tf.exp(self.log_temperature) if self.config.learn_temperature else self.config.temperature
+
     def loss_of(self, pairs: Pairs) -> tf.Tensor:
         """The objective, a scalar. Subclasses add their own terms to it."""
-        objective = {Objective.SAMPLED_BCE: self._sampled_bce, Objective.IN_BATCH_SOFTMAX: self._in_batch_softmax}
-        return self.record("retrieval_loss", objective[self.config.objective](pairs))
+        temperature = self.temperature
+        if self.config.learn_temperature:
+            self.record("temperature", temperature)
+        return self.record("retrieval_loss", objective_loss(self.config, pairs, temperature))
 
     def num_pairs(self, pairs: Pairs) -> tf.Tensor:
-        """T of the mimic loss, the pairs the objective looks at.
+        """T of the mimic loss, what the objective is a mean over.
 
-        B (S + 1) with sampled_bce, as in the paper. B with in_batch_softmax, whose negatives are
-        shared: counting B pairs for each query would make the mimic loss vanish in large batches.
+        B (S + 1) pairs with sampled_bce, as in the paper, and the hard negatives there are. B rows with
+        a softmax: the mimic loss keeps its weight beside it, however many negatives there are or the
+        batch shares.
         """
         rows = tf.size(pairs.positives)
-        return rows + tf.size(pairs.negatives) if self.config.objective is Objective.SAMPLED_BCE else rows
+        if self.config.objective is not Objective.SAMPLED_BCE:
+            return rows
+        return (
+            rows + tf.size(pairs.negatives) + tf.math.count_nonzero(pairs.differ(pairs.hard_negatives), dtype=tf.int32)
+        )
 
     def add_means(self, *names: str) -> None:
         """Declares values that `record` will average over an epoch."""
@@ -132,35 +127,48 @@ class RetrievalModel(tfrs.Model):
 
         Args:
           inputs: dense query columns, `query_index` and `candidate_index`, int64 [B];
-            `negative_indices`, int64 [B, S]; `negative_log_q`, float32 [B, S].
+            `negative_indices`, int64 [B, S]; `negative_log_q`, float32 [B, S];
+            `hard_negative_indices`, int64 [B, H], -1 for none.
           training: replace ids by out-of-vocabulary at `unknown_rate`, and apply dropout.
 
         Returns:
           A float32 scalar.
         """
         positive, negative = inputs[features.CANDIDATE_INDEX], inputs[features.NEGATIVE_INDICES]
-        candidates, rows = tf.unique(tf.concat([positive, tf.reshape(negative, [-1])], axis=0))
+        hard = inputs[features.HARD_NEGATIVE_INDICES]
+        hard = tf.where(hard < 0, positive[:, tf.newaxis], hard)
+        drawn = [positive, tf.reshape(negative, [-1]), tf.reshape(hard, [-1])]
+        candidates, places = tf.unique(tf.concat(drawn, axis=0))
+        positives, negatives, hards = tf.split(places, [tf.size(indices) for indices in drawn])
         query_columns = {k: inputs[k] for k in (features.QUERY_INDEX, *(e.key for e in self.encodings.query))}
         item_columns = {key: tf.gather(column, candidates) for key, column in self._candidate_columns.items()}
         if training and self.config.unknown_rate > 0:
             query_columns = self._forget_queries(query_columns)
             item_columns = self._forget_items(item_columns)
-        count = tf.size(positive)
         pairs = Pairs(
             query_columns=query_columns,
             item_columns=item_columns,
             queries=self.query_embeddings(query_columns, training),
             items=self.item_embeddings(item_columns, training),
+            query_ids=self._distinct_queries(inputs[features.QUERY_INDEX]),
             candidates=candidates,
-            positives=rows[:count],
-            negatives=tf.reshape(rows[count:], tf.shape(negative)),
+            shares=tf.gather(self._positive_share, candidates),
+            log_q=tf.gather(self._log_q, candidates),
+            positives=positives,
+            negatives=tf.reshape(negatives, tf.shape(negative)),
             negative_log_q=inputs[features.NEGATIVE_LOG_Q],
+            hard_negatives=tf.reshape(hards, tf.shape(hard)),
         )
         return self.record("mean_loss", self.loss_of(pairs))
 
     def categories(self, candidates: tf.Tensor) -> tf.Tensor:
         """Category index of each candidate index; -1 for none."""
         return tf.gather(self._categories, candidates)
+
+    def _distinct_queries(self, index: tf.Tensor) -> tf.Tensor:
+        """`query_index` [B], but for each row of an unknown query a negative number of its own."""
+        own = -1 - tf.range(tf.size(index, out_type=index.dtype), dtype=index.dtype)
+        return tf.where(index == self.encodings.query_rows - 1, own, index)
 
     def _forgotten(self, like: tf.Tensor) -> tf.Tensor:
         return tf.random.uniform(tf.shape(like)) < self.config.unknown_rate
@@ -185,45 +193,3 @@ class RetrievalModel(tfrs.Model):
             if e.key == self.encodings.item_id:
                 changed[e.key] = tf.where(forgotten, tf.constant(e.missing, index.dtype), columns[e.key])
         return {**columns, **changed}
-
-    def _sampled_bce(self, pairs: Pairs) -> tf.Tensor:
-        return sampled_bce(
-            pairs.queries,
-            pairs.positive_items,
-            tf.gather(pairs.items, pairs.negatives),
-            self.config.temperature,
-            mask=pairs.negatives != pairs.positives[:, tf.newaxis],
-        )
-
-    def _in_batch_softmax(self, pairs: Pairs) -> tf.Tensor:
-        """Columns: the B positives, then every distinct sampled negative once.
-
-        The expected share of item v among B positives and B S draws is
-        q'(v) = (p(v) + S q(v)) / (1 + S), with p the item's share of the train positives and q the
-        sampler's probability: a negative's own, as the sampler wrote it, and for a positive the one
-        of the catalogue, which leaves out that the sampler may exclude known items (no query draws
-        them, so every other query draws v a little more often; the difference is below a percent
-        unless single queries know much of the catalogue).
-
-        A negative drawn n times is one column with log q' - log n: exp(s - log q' + log n) is the
-        sum of its n columns, at a fraction of the cost.
-        """
-        positive_ids = tf.gather(pairs.candidates, pairs.positives)
-        sampled, column = tf.unique(tf.reshape(pairs.negatives, [-1]))
-        sampled_ids = tf.gather(pairs.candidates, sampled)
-        per_positive = tf.cast(tf.shape(pairs.negatives)[1], tf.float32)
-
-        def log_share(ids: tf.Tensor, log_q: tf.Tensor) -> tf.Tensor:
-            share = tf.gather(self._positive_share, ids)
-            return tf.math.log((share + per_positive * tf.exp(log_q)) / (1.0 + per_positive))
-
-        drawn_ids = tf.gather(pairs.candidates, tf.reshape(pairs.negatives, [-1]))
-        drawn = log_share(drawn_ids, tf.reshape(pairs.negative_log_q, [-1]))
-        weight = tf.math.unsorted_segment_sum(tf.exp(-drawn), column, tf.size(sampled))
-        return in_batch_softmax(
-            pairs.queries,
-            tf.concat([pairs.positive_items, tf.gather(pairs.items, sampled)], axis=0),
-            tf.concat([positive_ids, sampled_ids], axis=0),
-            tf.concat([log_share(positive_ids, tf.gather(self._log_q, positive_ids)), -tf.math.log(weight)], axis=0),
-            self.config.temperature,
-        )

@@ -15,7 +15,7 @@ import tensorflow_transform as tft
 
 from models import data, export, features
 from models.checkpoints import TrainingCheckpoints
-from models.config import FeatureSpec, ModelConfig, Objective, TrainConfig
+from models.config import FeatureSpec, ModelConfig, TrainConfig
 from models.optimizer import LazyAdam
 from models.registry import build_model
 from models.retrieval_model import RetrievalModel
@@ -31,7 +31,8 @@ class Settings:
       spec: the declared features.
       model: architecture and loss.
       train: the training run.
-      negatives: the NegativeSampler's config as a plain dict; per_positive, sampling, alpha are read.
+      negatives: the NegativeSampler's config as a plain dict; per_positive, hard_per_positive, sampling,
+        alpha are read.
       checkpoints: folder of all runs' checkpoints.
       fingerprint: of the source code.
     """
@@ -48,7 +49,7 @@ class Settings:
         """Reads custom_config.
 
         Raises:
-          ValueError: sampled_bce without negatives.
+          ValueError: an objective that needs negatives without any.
         """
         settings = cls(
             spec=FeatureSpec.model_validate_json(config["features"]),
@@ -58,8 +59,9 @@ class Settings:
             checkpoints=config["checkpoints"],
             fingerprint=config["fingerprint"],
         )
-        if settings.model.objective is Objective.SAMPLED_BCE and settings.negatives["per_positive"] == 0:
-            raise ValueError("objective sampled_bce needs negatives, but negatives.per_positive is 0")
+        objective = settings.model.objective
+        if objective.needs_negatives and settings.negatives["per_positive"] == 0:
+            raise ValueError(f"objective {objective.value} needs negatives, but negatives.per_positive is 0")
         return settings
 
     def run_folder(self, files: list[str]) -> str:
@@ -148,7 +150,12 @@ def run_fn(fn_args: Any) -> None:
 
     def batches(seed: int) -> tf.data.Dataset:
         return data.training_batches(
-            train_files, encodings, settings.negatives["per_positive"], settings.train.batch_size, seed
+            train_files,
+            encodings,
+            settings.negatives["per_positive"],
+            settings.train.batch_size,
+            seed,
+            settings.negatives["hard_per_positive"],
         )
 
     _build(model, optimizer, batches(seed))

@@ -75,10 +75,19 @@ def create_pipeline(
         custom_config={"features": features, "fingerprint": model_code},
     )
     transform.add_upstream_node(anomaly_gate)
+    latest_blessed_model = tfx.dsl.Resolver(
+        strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy,
+        model=tfx.dsl.Channel(type=standard_artifacts.Model),
+        model_blessing=tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
+    ).with_id("LatestBlessedModel")
+    # Only where they are used: a new blessed model is a new input, and the run after it samples and trains anew.
+    mined = {"raw_examples": example_gen.outputs["examples"], "blessed_model": latest_blessed_model.outputs["model"]}
     negative_sampler = NegativeSampler(
         examples=transform.outputs["transformed_examples"],
         config=config.negatives.model_dump_json(),
-        code_fingerprint=source_fingerprint("components/negative_sampler"),
+        features=features,
+        code_fingerprint=source_fingerprint("components/negative_sampler", "components/embedding"),
+        **(mined if config.negatives.hard_per_positive else {}),
     )
     trainer = tfx.components.Trainer(
         run_fn="models.trainer.run_fn",
@@ -97,11 +106,6 @@ def create_pipeline(
             "fingerprint": model_code,
         },
     )
-    latest_blessed_model = tfx.dsl.Resolver(
-        strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy,
-        model=tfx.dsl.Channel(type=standard_artifacts.Model),
-        model_blessing=tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
-    ).with_id("LatestBlessedModel")
     evaluator = RetrievalEvaluator(
         model=trainer.outputs["model"],
         examples=example_gen.outputs["examples"],
@@ -109,7 +113,7 @@ def create_pipeline(
         baseline_model=latest_blessed_model.outputs["model"],
         config=config.evaluation.model_dump_json(),
         features=features,
-        code_fingerprint=source_fingerprint("components/retrieval_evaluator"),
+        code_fingerprint=source_fingerprint("components/retrieval_evaluator", "components/embedding"),
     )
     indexer = ItemIndexer(
         model=trainer.outputs["model"],
@@ -140,9 +144,9 @@ def create_pipeline(
             item_validator,
             anomaly_gate,
             transform,
+            latest_blessed_model,
             negative_sampler,
             trainer,
-            latest_blessed_model,
             indexer,
             evaluator,
             pusher,

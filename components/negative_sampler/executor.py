@@ -6,14 +6,17 @@ from typing import Any
 
 import apache_beam as beam
 import tensorflow as tf
+from absl import logging
 from apache_beam.pvalue import AsDict, AsIter, AsSingleton
 from tfx import types
 from tfx.components.util import examples_utils
 from tfx.dsl.components.base import base_beam_executor
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
+from tfx.utils import path_utils
 
 from components.negative_sampler.config import NegativesConfig
+from components.negative_sampler.mining import MineHardNegatives
 from components.negative_sampler.rows import TrainRow, parse_item_row, parse_train_row
 from components.negative_sampler.sampling import Distribution
 from components.negative_sampler.transforms import (
@@ -23,6 +26,7 @@ from components.negative_sampler.transforms import (
     counts_by_index,
     write_catalogue,
 )
+from models.config import FeatureSpec
 
 # One output file per so many bytes of (gzipped) input: its rows are sorted in one process.
 BYTES_PER_FILE = 16 * 2**20
@@ -42,17 +46,22 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         Args:
           input_dict:
             - examples: one Examples artifact, transformed, with splits `train` and `items`.
+            - raw_examples: the same before Transform. Read for hard negatives only.
+            - blessed_model: optional, the model that ranks the catalogue for hard negatives. Without it
+              all of them are -1.
           output_dict:
-            - sampled_examples: split `train`, the rows with `negative_indices` and `negative_log_q`; split
-              `items`, the catalogue with `item_count`.
+            - sampled_examples: split `train`, the rows with `negative_indices` and `negative_log_q`, and
+              `hard_negative_indices` if there are to be any; split `items`, the catalogue with `item_count`.
             - item_counts: ItemCounts.
           exec_properties:
             - config: JSON of a NegativesConfig.
+            - features: JSON of a FeatureSpec, the names of the raw columns.
             - code_fingerprint: not read; only there for the cache.
 
         Raises:
-          ValueError: a row lacks a column, an item is not in the catalogue, or a query that knows
-            every item has none left to draw.
+          ValueError: a row lacks a column, an item is not in the catalogue, a query that knows every item
+            has none left to draw, raw and transformed examples are not of the same rows, or the blessed
+            model lacks a signature.
         """
         config = NegativesConfig.model_validate_json(exec_properties["config"])
         [source] = input_dict["examples"]
@@ -65,6 +74,18 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         train_folder = artifact_utils.get_split_uri([target], "train")
         items_file = f"{artifact_utils.get_split_uri([target], 'items')}/data_tfrecord-00000-of-00001.gz"
         counts_file = f"{artifact_utils.get_single_uri(output_dict['item_counts'])}/counts.tfrecord.gz"
+
+        miner, raw_patterns = None, {}
+        if config.hard_per_positive and not input_dict.get("blessed_model"):
+            logging.info("There is no blessed model yet: the rows get no hard negatives in this run.")
+        elif config.hard_per_positive:
+            model = artifact_utils.get_single_instance(input_dict["blessed_model"])
+            spec = FeatureSpec.model_validate_json(exec_properties["features"])
+            miner = MineHardNegatives(path_utils.serving_model_path(model.uri), spec, config.hard_from)
+            raw_patterns = {
+                split: examples_utils.get_split_file_patterns(input_dict["raw_examples"], split)[0]
+                for split in ("train", "items")
+            }
 
         size = sum(tf.io.gfile.stat(file).length for file in tf.io.gfile.glob(train))
         with self._make_beam_pipeline() as pipeline:
@@ -88,11 +109,20 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 )
             )
             distribution = AsSingleton(counts | "Distribution" >> beam.Map(Distribution.from_counts, config))
-            if config.exclude_known and config.per_positive:
-                sampled = (
-                    rows
+            if config.hard_per_positive or (config.exclude_known and config.per_positive):
+                groups = {
+                    "rows": rows
                     | "KeyByQuery" >> beam.Map(lambda row: (row[0], row)).with_output_types(tuple[bytes, TrainRow])
-                    | "GroupByQuery" >> beam.GroupByKey()
+                }
+                if miner:
+                    raw = {
+                        f"raw_{split}": pipeline | f"ReadRaw {split}" >> beam.io.ReadFromTFRecord(pattern)
+                        for split, pattern in raw_patterns.items()
+                    }
+                    groups["ranked"] = {"rows": rows, "items": items, **raw} | "MineHardNegatives" >> miner
+                sampled = (
+                    groups
+                    | "GroupByQuery" >> beam.CoGroupByKey()
                     | "SampleQueries" >> beam.ParDo(SampleQueries(config), distribution)
                 )
             else:

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import tensorflow as tf
 
+from models.config import FeatureSpec
+
 Value = TypeVar("Value", bytes, int)
 
 
@@ -55,8 +57,33 @@ def _single(values: Sequence[Value], split: str, name: str) -> Value:
     return values[0]
 
 
-def with_negatives(serialised: bytes, indices: Sequence[int], log_q: Sequence[float]) -> bytes:
+def parse_raw_train_row(serialised: bytes, spec: FeatureSpec) -> tuple[bytes, tuple[int, bytes]]:
+    """(query id, (unix seconds, the row itself)) of a raw train row.
+
+    Raises:
+      ValueError: it lacks its query id or its time.
+    """
+    features = tf.train.Example.FromString(serialised).features.feature
+    query_id = _single(features[spec.query_id].bytes_list.value, "train", spec.query_id)
+    return query_id, (_single(features[spec.timestamp].int64_list.value, "train", spec.timestamp), serialised)
+
+
+def parse_raw_item(serialised: bytes, item_id: str) -> tuple[bytes, bytes]:
+    """(item id, the row itself) of a raw items row, whose column `item_id` names.
+
+    Raises:
+      ValueError: it lacks its id.
+    """
+    features = tf.train.Example.FromString(serialised).features.feature
+    return _single(features[item_id].bytes_list.value, "items", item_id), serialised
+
+
+def with_negatives(
+    serialised: bytes, indices: Sequence[int], log_q: Sequence[float], hard: Sequence[int] | None = None
+) -> bytes:
     """Adds `negative_indices` int64[S] and `negative_log_q` float[S] to a serialised tf.Example.
+
+    And `hard_negative_indices` int64[H], if `hard` is given.
 
     Serialised messages of one type, laid end to end, parse as their merge (protobuf encoding guide,
     "Last One Wins"), and TensorFlow's own example parser follows that: the row need not be parsed.
@@ -68,6 +95,8 @@ def with_negatives(serialised: bytes, indices: Sequence[int], log_q: Sequence[fl
     features["negative_indices"].int64_list.value.extend(indices)
     features["negative_log_q"].float_list.SetInParent()
     features["negative_log_q"].float_list.value.extend(log_q)
+    if hard is not None:
+        features["hard_negative_indices"].int64_list.value.extend(hard)
     return serialised + added.SerializeToString(deterministic=True)
 
 

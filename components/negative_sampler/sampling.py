@@ -40,6 +40,22 @@ def uniforms(key: bytes, size: int, attempt: int = 0) -> np.ndarray:
     return (np.frombuffer(stream, "<u8") >> np.uint64(11)) * 2.0**-53
 
 
+def draw_hard(ranked: np.ndarray, key: bytes, size: int) -> np.ndarray:
+    """Draws evenly and without replacement for the row named by `key`.
+
+    Args:
+      ranked: int64 [n], candidate indices to draw from.
+      key: what `row_key` returned.
+      size: H.
+
+    Returns:
+      int64 [H] candidate indices, -1 where there are fewer than H.
+    """
+    # Another stream than that of the row's other negatives: turning one on does not change the other.
+    order = np.argsort(uniforms(key + b"hard", len(ranked)), kind="stable")
+    return np.append(ranked[order[:size]], np.full(max(size - len(ranked), 0), -1, np.int64))
+
+
 @dataclass(frozen=True)
 class Distribution:
     """Probabilities over candidate indices 0..N-1.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 from components.negative_sampler.config import NegativesConfig
 from components.negative_sampler.rows import ItemRow, TrainRow, count_row, with_item_count, with_negatives
-from components.negative_sampler.sampling import Distribution, Sampler, row_key
+from components.negative_sampler.sampling import Distribution, Sampler, draw_hard, row_key
 
 Keyed = tuple[bytes, bytes]
 
@@ -61,30 +62,44 @@ class SampleRows(beam.DoFn):
 
 
 class SampleQueries(beam.DoFn):
-    """Adds negatives to one query's rows, never one of its own items. Identical rows are numbered.
+    """Adds negatives to one query's rows. Identical rows are numbered.
 
-    Input: (query_key, its rows); side input: a Distribution. Output: (row key, extended row).
+    With `exclude_known` never one of the query's own items. Hard ones, if any are asked for, are drawn
+    of the items that "ranked" holds; they are all -1 for a query that has none.
+
+    Input: (query_key, {"rows": TrainRows, "ranked": none or one int64 [n]}); side input: a
+    Distribution. Output: (row key, extended row).
     """
 
     def __init__(self, config: NegativesConfig) -> None:
         self._config = config
 
-    def process(self, element: tuple[bytes, Iterable[TrainRow]], distribution: Distribution) -> Iterator[Keyed]:
-        query, rows = element[0], list(element[1])
+    def process(self, element: tuple[bytes, dict[str, Iterable[Any]]], distribution: Distribution) -> Iterator[Keyed]:
+        query, groups = element
+        rows: list[TrainRow] = list(groups["rows"])
+        [ranked] = [*groups.get("ranked", ())] or [np.empty(0, np.int64)]
+        known = None
+        if self._config.exclude_known and self._config.per_positive:
+            known = np.array([index for _, index, _ in rows])
         try:
-            sampler = Sampler(distribution, np.array([index for _, index, _ in rows]))
+            sampler = Sampler(distribution, known)
         except ValueError as error:
             raise ValueError(f"split train, query {query.decode(errors='replace')!r}: {error}") from error
         seen: Counter[bytes] = Counter()
         for _, _, serialised in rows:
             key = row_key(serialised, self._config.seed, seen[serialised])
             seen[serialised] += 1
-            yield sample(sampler, serialised, key, self._config)
+            yield sample(sampler, serialised, key, self._config, ranked)
 
 
-def sample(sampler: Sampler, serialised: bytes, key: bytes, config: NegativesConfig) -> Keyed:
+def sample(
+    sampler: Sampler, serialised: bytes, key: bytes, config: NegativesConfig, ranked: np.ndarray | None = None
+) -> Keyed:
     indices, log_q = sampler.draw(key, config.per_positive)
-    return key, with_negatives(serialised, indices.tolist(), log_q.tolist())
+    hard = None
+    if ranked is not None and config.hard_per_positive:
+        hard = draw_hard(ranked, key, config.hard_per_positive).tolist()
+    return key, with_negatives(serialised, indices.tolist(), log_q.tolist(), hard)
 
 
 class WriteFiles(beam.PTransform):

@@ -11,10 +11,11 @@ import tensorflow as tf
 from apache_beam.pvalue import AsDict, AsIter, AsSingleton
 from apache_beam.utils import shared
 
+from components.embedding.embedder import Embedder
 from components.retrieval_evaluator.blessing import decide
 from components.retrieval_evaluator.catalogue import Catalogue
 from components.retrieval_evaluator.config import EvaluationConfig
-from components.retrieval_evaluator.embedding import Embedder, EmbedItems
+from components.retrieval_evaluator.embedding import EmbedItems
 from components.retrieval_evaluator.ranking import REPEATS, JoinSeen, MeanMetrics, RankByModel, RankByPopularity
 from components.retrieval_evaluator.rows import parse_count, parse_interaction, parse_item
 from models.config import FeatureSpec

@@ -9,8 +9,8 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 
+from components.embedding.embedder import Embedder
 from components.retrieval_evaluator.catalogue import Catalogue
-from components.retrieval_evaluator.embedding import Embedder
 from components.retrieval_evaluator.metrics import UNIT, activity_bucket, metric_names, metric_sums, ranks
 
 # Scores in memory at a time, 32 MB as float64.

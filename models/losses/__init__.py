@@ -4,6 +4,7 @@ from models.losses.alignment import CategoryAlignmentLoss, category_alignment_lo
 from models.losses.in_batch_softmax import in_batch_softmax
 from models.losses.mimic import MimicLoss, mimic_loss
 from models.losses.sampled_bce import sampled_bce
+from models.losses.sampled_softmax import sampled_softmax
 
 __all__ = [
     "CategoryAlignmentLoss",
@@ -12,4 +13,5 @@ __all__ = [
     "in_batch_softmax",
     "mimic_loss",
     "sampled_bce",
+    "sampled_softmax",
 ]

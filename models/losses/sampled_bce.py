@@ -9,7 +9,7 @@ def sampled_bce(
     query: tf.Tensor,
     positive: tf.Tensor,
     negatives: tf.Tensor,
-    temperature: float,
+    temperature: float | tf.Tensor,
     mask: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """The paper's loss_p.

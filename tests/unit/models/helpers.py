@@ -104,4 +104,5 @@ def small_batch() -> dict[str, tf.Tensor]:
         features.CANDIDATE_INDEX: tf.constant([0, 1, 0], tf.int64),
         features.NEGATIVE_INDICES: tf.constant([[2, 0], [3, 2], [1, 2]], tf.int64),
         features.NEGATIVE_LOG_Q: tf.fill([3, 2], tf.constant(-np.log(4.0), tf.float32)),
+        features.HARD_NEGATIVE_INDICES: tf.zeros([3, 0], tf.int64),
     }

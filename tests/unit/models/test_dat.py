@@ -38,14 +38,14 @@ def vectors_and_targets(model: DAT) -> tuple[np.ndarray, ...]:
     return a_u, items.numpy()[[0, 1, 0]], a_v, model.query_embeddings(batch).numpy()
 
 
-@pytest.mark.parametrize(("objective", "pairs"), [("sampled_bce", 9), ("in_batch_softmax", 3)])
+@pytest.mark.parametrize(("objective", "pairs"), [("sampled_bce", 9), ("sampled_softmax", 3), ("in_batch_softmax", 3)])
 def test_loss_is_the_objective_and_three_weighted_terms(objective: str, pairs: int) -> None:
     mimic = {"query_weight": 0.3, "item_weight": 0.7}
     model = dat(objective=objective, mimic=mimic, alignment={"weight": 2.0})
     a_u, p_v, a_v, p_u = vectors_and_targets(model)
     loss = float(model.compute_loss(helpers.small_batch()))
     parts = recorded(model)
-    # Three queries with two negatives each: T = 9 pairs for the paper's objective, 3 for the softmax.
+    # Three queries with two negatives each: T = 9 pairs for the paper's objective, 3 for a softmax.
     assert parts["query_mimic_loss"] == pytest.approx(((a_u - p_v) ** 2).sum() / pairs, rel=1e-5)
     assert parts["item_mimic_loss"] == pytest.approx(((a_v - p_u) ** 2).sum() / pairs, rel=1e-5)
     # Candidates 0, 1, 0 have categories 0, 1, 0.
@@ -53,6 +53,30 @@ def test_loss_is_the_objective_and_three_weighted_terms(objective: str, pairs: i
     total = parts["retrieval_loss"] + 0.3 * parts["query_mimic_loss"] + 0.7 * parts["item_mimic_loss"]
     assert loss == pytest.approx(total + 2.0 * parts["alignment_loss"], rel=1e-5)
     assert parts["mean_loss"] == pytest.approx(loss, rel=1e-6)
+
+
+@pytest.mark.parametrize("objective", ["sampled_bce", "sampled_softmax", "in_batch_softmax"])
+def test_mimicking_does_not_depend_on_the_batch_size(objective: str) -> None:
+    model = dat(objective=objective)
+    batch = helpers.small_batch()
+    seen = []
+    for copies in (1, 4):
+        model.reset_metrics()
+        model.compute_loss({k: tf.concat([v] * copies, 0) for k, v in batch.items()})
+        seen.append([recorded(model)[name] for name in ("query_mimic_loss", "item_mimic_loss")])
+    assert seen[1] == pytest.approx(seen[0], rel=1e-6)
+
+
+def test_hard_negatives_are_pairs_of_the_papers_objective() -> None:
+    batch = helpers.small_batch()
+    model = dat()
+    model.compute_loss(batch)
+    without = recorded(model)["query_mimic_loss"]
+    # Two there are, one is none: T = 11 and not 9.
+    batch[features.HARD_NEGATIVE_INDICES] = tf.constant([[3], [-1], [2]], tf.int64)
+    model.reset_metrics()
+    model.compute_loss(batch)
+    assert recorded(model)["query_mimic_loss"] == pytest.approx(without * 9 / 11, rel=1e-5)
 
 
 def test_alignment_sees_the_positives_categories() -> None:

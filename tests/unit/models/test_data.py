@@ -67,6 +67,7 @@ def test_batches_are_dense(tmp_path: Path) -> None:
         "candidate_index": [0, 0],
         "negative_indices": [[1, 2], [1, 2]],
         "negative_log_q": [[-1.0, -2.0], [-1.0, -2.0]],
+        "hard_negative_indices": [[], []],
     }
 
 
@@ -78,6 +79,13 @@ def test_only_whole_batches_unless_there_is_none(rows: int, sizes: list[int], tm
 def test_no_negatives(tmp_path: Path) -> None:
     (batch,) = batches(tmp_path, rows=2, batch_size=2, per_positive=0)
     assert batch["negative_indices"].shape == batch["negative_log_q"].shape == (2, 0)
+
+
+def test_hard_negatives(tmp_path: Path) -> None:
+    helpers.write_records(tmp_path / "a.gz", [train_row(1, hard_negative_indices=[3, -1])])
+    (batch,) = data.training_batches([str(tmp_path / "a.gz")], helpers.small_encodings(), 2, 8, 1, 2)
+    assert batch["hard_negative_indices"].numpy().tolist() == [[3, -1]]
+    assert batch["hard_negative_indices"].dtype == "int64"
 
 
 def test_the_seed_decides_the_order(tmp_path: Path) -> None:

@@ -49,8 +49,9 @@ def held_out_ranks(folder: Path, toy: Toy) -> np.ndarray:
         MODEL,
         MODEL.model_copy(update={"kind": "two_tower"}),
         MODEL.model_copy(update={"objective": Objective.SAMPLED_BCE}),
+        MODEL.model_copy(update={"objective": Objective.SAMPLED_SOFTMAX, "learn_temperature": True}),
     ],
-    ids=["dat", "two_tower", "sampled_bce"],
+    ids=["dat", "two_tower", "sampled_bce", "sampled_softmax, learned temperature"],
 )
 def test_learns_who_likes_what(model: ModelConfig, toy: Toy, tmp_path: Path) -> None:
     trainer.run_fn(toy.fn_args(tmp_path, model, TRAIN.model_copy(update={"epochs": 15})))
@@ -135,8 +136,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(toy: Toy, tmp_path: Path) -> No
     assert not (tmp_path / "Format-Serving").exists()
 
 
-def test_sampled_bce_without_negatives_is_refused(toy: Toy, tmp_path: Path) -> None:
+@pytest.mark.parametrize("objective", ["sampled_bce", "sampled_softmax"])
+def test_a_sampled_objective_without_negatives_is_refused(objective: str, toy: Toy, tmp_path: Path) -> None:
     negatives = json.dumps({"per_positive": 0, "sampling": "uniform", "alpha": 0.75})
-    args = toy.fn_args(tmp_path, ModelConfig(), TRAIN, negatives=negatives)
-    with pytest.raises(ValueError, match=r"sampled_bce needs negatives, but negatives\.per_positive is 0"):
+    args = toy.fn_args(tmp_path, ModelConfig(objective=objective), TRAIN, negatives=negatives)
+    with pytest.raises(ValueError, match=rf"{objective} needs negatives, but negatives\.per_positive is 0"):
         trainer.run_fn(args)

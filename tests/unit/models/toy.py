@@ -73,7 +73,7 @@ class Toy:
 
     def fn_args(self, folder: Path, model: ModelConfig, train: TrainConfig, **further: Any) -> SimpleNamespace:
         """What TFX hands to run_fn; the run's own files go to `folder`."""
-        negatives = {"per_positive": PER_POSITIVE, "sampling": "uniform", "alpha": 0.75}
+        negatives = {"per_positive": PER_POSITIVE, "hard_per_positive": 0, "sampling": "uniform", "alpha": 0.75}
         custom_config = {
             "features": SPEC.model_dump_json(),
             "model": model.model_dump_json(),

@@ -84,6 +84,12 @@ def test_the_template_explains_every_key() -> None:
     assert missing == set()
 
 
+def test_in_batch_softmax_needs_no_sampled_negatives(tmp_path: Path) -> None:
+    tree = _with(("negatives", "per_positive"), 0)
+    tree["model"] = {"objective": "in_batch_softmax"}
+    assert _load(tmp_path, tree).negatives.per_positive == 0
+
+
 def test_the_tree_is_frozen(tmp_path: Path) -> None:
     config = _load(tmp_path, TREE)
     with pytest.raises(ValidationError):
@@ -102,7 +108,11 @@ def test_the_tree_is_frozen(tmp_path: Path) -> None:
         (("train", "epochs"), True, "train.epochs: input should be a valid integer (given: True)"),
         (("train", "epochs"), 0, "train.epochs: input should be greater than 0 (given: 0)"),
         (("train", "learning_rate"), float("nan"), "train.learning_rate: input should be"),
-        (("model", "objective"), "guess", "model.objective: input should be 'sampled_bce' or 'in_batch_softmax'"),
+        (
+            ("model", "objective"),
+            "guess",
+            "model.objective: input should be 'sampled_bce', 'sampled_softmax' or 'in_batch",
+        ),
         (("features", 0, "kind"), "idd", "features[0].kind: input should be"),
         (("features", 0, "side"), "interaction", "features[0]: feature 'user': side must be query or item for kind id"),
         (("name",), "Shop 1", "name: string should match pattern"),
@@ -114,6 +124,16 @@ def test_the_tree_is_frozen(tmp_path: Path) -> None:
         (("features", 2), {"name": "h", "kind": "history", "side": "item"}, "side must be query"),
         (("features", 2), {"name": "p", "kind": "text", "side": "item", "buckets": 3}, "buckets is for numbers"),
         (("features", 2), {"name": "p", "kind": "number", "side": "item", "min": 2.0, "max": 1.0}, "min is larger"),
+        (
+            ("model", "mask_same_query"),
+            True,
+            "model: mask_same_query is for objective in_batch_softmax: with sampled_bce",
+        ),
+        (
+            ("model",),
+            {"temperature": 0.005, "learn_temperature": True},
+            "model: temperature is 0.005: a learned one must start at 0.01 or above",
+        ),
         (("negatives", "per_positive"), 0, "sampled_bce needs negatives.per_positive of at least 1"),
         (("model", "augmented_dim"), 16, "augmented_dim is 16, output_dim 32: they must be equal"),
         (("evaluation", "thresholds"), [{"metric": "HR@7", "min_value": 0.1}], "HR@7 needs 7 in evaluation.ks"),

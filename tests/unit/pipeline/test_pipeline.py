@@ -62,6 +62,16 @@ def test_edges_and_cache(config: PipelineConfig) -> None:
     assert all(n.execution_options.caching_options.enable_cache for n in nodes)
 
 
+def test_hard_negatives_need_the_last_blessed_model(config: PipelineConfig) -> None:
+    tree = json.loads(config.model_dump_json())
+    tree["negatives"]["hard_per_positive"] = 2
+    compiled = compiler.Compiler().compile(create_pipeline(PipelineConfig.model_validate_json(json.dumps(tree))))
+    edges = {
+        (upstream, n.pipeline_node.node_info.id) for n in compiled.nodes for upstream in n.pipeline_node.upstream_nodes
+    }
+    assert edges == EDGES | {("LatestBlessedModel", "NegativeSampler"), ("RetrievalExampleGen", "NegativeSampler")}
+
+
 def test_changed_input_changes_only_the_ingestions_parameters(config: PipelineConfig) -> None:
     before = _parameters(config)
     Path(config.data.items.files).write_text("x\ny\n")

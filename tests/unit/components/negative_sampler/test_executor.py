@@ -78,7 +78,7 @@ def run(
     Executor(context).Do(
         {"examples": [source]},
         {"sampled_examples": [target], "item_counts": [counts]},
-        {"config": config.model_dump_json(), "code_fingerprint": "x"},
+        {"config": config.model_dump_json(), "features": "{}", "code_fingerprint": "x"},
     )
     return target, counts
 
@@ -215,14 +215,22 @@ def test_bad_input_is_refused(tmp_path: Path, train: list[bytes], items: list[by
         run(tmp_path, NegativesConfig(), train, items)
 
 
-def test_the_component() -> None:
+@pytest.mark.parametrize("with_model", [False, True])
+def test_the_component(with_model: bool) -> None:
+    mined = {}
+    if with_model:
+        mined["raw_examples"] = channel_utils.as_channel([standard_artifacts.Examples()])
+        mined["blessed_model"] = channel_utils.as_channel([standard_artifacts.Model()])
     component = NegativeSampler(
         examples=channel_utils.as_channel([standard_artifacts.Examples()]),
         config=NegativesConfig(per_positive=2).model_dump_json(),
+        features="{}",
         code_fingerprint="abc",
+        **mined,
     )
 
     assert component.outputs["sampled_examples"].type_name == "Examples"
     assert component.outputs["item_counts"].type_name == "ItemCounts"
     assert NegativesConfig.model_validate_json(component.exec_properties["config"]).per_positive == 2
     assert component.exec_properties["code_fingerprint"] == "abc"
+    assert {"raw_examples", "blessed_model"} & set(component.inputs.keys()) == set(mined)

@@ -7,10 +7,13 @@ import tensorflow as tf
 from components.negative_sampler.rows import (
     count_row,
     parse_item_row,
+    parse_raw_item,
+    parse_raw_train_row,
     parse_train_row,
     with_item_count,
     with_negatives,
 )
+from models.config import Feature, FeatureSpec
 
 
 def example(**features: object) -> bytes:
@@ -64,6 +67,38 @@ def test_a_bad_train_row_is_refused(row: bytes, message: str) -> None:
 def test_a_bad_item_row_is_refused(row: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse_item_row(row)
+
+
+SPEC = FeatureSpec(
+    query_id="user",
+    item_id="film",
+    timestamp="time",
+    category="genre",
+    features=(Feature(name="user", kind="id", side="query"), Feature(name="film", kind="id", side="item")),
+)
+
+
+def test_raw_rows_are_read() -> None:
+    row = example(user=[b"u1"], film=[b"a"], time=[7])
+
+    assert parse_raw_train_row(row, SPEC) == (b"u1", (7, row))
+    assert parse_raw_item(row, "film") == (b"a", row)
+
+
+def test_a_bad_raw_row_is_refused() -> None:
+    with pytest.raises(ValueError, match="split train: feature 'user' has 0 values, expected one"):
+        parse_raw_train_row(example(time=[7]), SPEC)
+    with pytest.raises(ValueError, match="split train: feature 'time' has 0 values, expected one"):
+        parse_raw_train_row(example(user=[b"u1"]), SPEC)
+    with pytest.raises(ValueError, match="split items: feature 'film' has 0 values, expected one"):
+        parse_raw_item(example(time=[7]), "film")
+
+
+def test_hard_negatives_are_added() -> None:
+    features = tf.train.Example.FromString(with_negatives(ROW, [9], [-0.5], [4, -1])).features.feature
+
+    assert features["hard_negative_indices"].int64_list.value == [4, -1]
+    assert features["negative_indices"].int64_list.value == [9]
 
 
 def test_negatives_are_added_and_the_row_is_kept() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from components.negative_sampler.config import NegativesConfig
-from components.negative_sampler.sampling import Distribution, Sampler, row_key, uniforms
+from components.negative_sampler.sampling import Distribution, Sampler, draw_hard, row_key, uniforms
 
 COUNTS = np.array([7, 0, 3, 0])  # (count + 1): 8, 1, 4, 1, in all 14
 
@@ -113,3 +113,20 @@ def test_all_but_one_known() -> None:
 def test_nothing_left_to_draw() -> None:
     with pytest.raises(ValueError, match="every item of the catalogue is known"):
         Sampler(distribution(np.array([3])), np.array([0, 0]))
+
+
+def test_hard_negatives_are_drawn_evenly_and_without_replacement() -> None:
+    drawn = np.array([draw_hard(np.array([3, 5, 7, 9]), row_key(b"%d" % n, 7), 2) for n in range(4000)])
+
+    assert (drawn[:, 0] != drawn[:, 1]).all()
+    # Each of four is drawn in half of the rows: 2000, with a standard deviation of sqrt(4000 / 4) = 32.
+    values, counts = np.unique(drawn, return_counts=True)
+    assert values.tolist() == [3, 5, 7, 9]
+    assert np.abs(counts - 2000).max() < 4 * 32
+
+
+def test_too_few_hard_negatives_are_filled_up() -> None:
+    key = row_key(b"row", 7)
+
+    assert sorted(draw_hard(np.array([3, 5]), key, 4).tolist()) == [-1, -1, 3, 5]
+    assert draw_hard(np.empty(0, np.int64), key, 2).tolist() == [-1, -1]

@@ -30,6 +30,17 @@ def test_a_collapsed_model_gets_the_last_place() -> None:
     assert rank_of([0.7] * 100, 3) == 100
 
 
+def test_a_model_collapsed_but_for_noise_hits_by_luck_only() -> None:
+    # Each target is anywhere among 1000 items with equal chance: HR@50 is 50 / 1000, and over 4000 rows its standard
+    # deviation is sqrt(.05 * .95 / 4000) = .0034.
+    generator = np.random.default_rng(0)
+    scores = 0.7 + 1e-6 * generator.standard_normal((4000, 1000))
+
+    rank = ranks(scores, np.zeros(4000, np.int64), [NONE] * 4000)
+
+    assert (rank <= 50).mean() == pytest.approx(0.05, abs=4 * 0.0034)
+
+
 def test_nan_is_the_worst() -> None:
     assert rank_of([0.5, NAN, 0.1], 0) == 1
     # Two are above, one other NaN is equal.

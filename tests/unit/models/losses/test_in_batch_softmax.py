@@ -60,29 +60,62 @@ def test_other_positives_of_the_same_query_are_left_out() -> None:
     assert loss.numpy() == pytest.approx((row_0 + row_1) / 2, rel=1e-6)
 
 
-def test_log_q_moves_the_optimum_up_by_the_popularity() -> None:
-    # One query; its positives are items 0, 1, 2 with shares .6, .3, .1, the columns hold each item
-    # once, and log q is the log of those shares. At the optimum softmax(s - log q) = share, so
-    # s = log share + log q, up to a constant: twice the log share. The wrong sign gives s = 0 for all.
-    shares = np.array([0.6, 0.3, 0.1], np.float32)
-    scores = tf.Variable(tf.zeros([3]))
+def test_hard_negatives_are_their_rows_own_and_uncorrected() -> None:
+    # Expected twice, once, once among the columns; row 0 has hard negatives that score 1 and 3, of which the second
+    # does not count, row 1 one that scores -1 and one that scores 0.
+    log_q = tf.math.log([2.0, 1.0, 1.0])
+    hard = tf.constant([[[1.0, 9.0], [3.0, 9.0]], [[9.0, -1.0], [9.0, 0.0]]])
+    mask = tf.constant([[True, False], [True, True]])
+    row_0 = -log((exp(2) / 2) / (exp(2) / 2 + exp(0) + exp(1) + exp(1)))
+    row_1 = -log(exp(3) / (exp(1) / 2 + exp(3) + exp(-1) + exp(-1) + exp(0)))
 
-    def loss() -> tf.Tensor:
-        total = 0.0
-        for item, share in enumerate(shares):
-            order = [item, *(i for i in range(3) if i != item)]
-            candidates = tf.gather(scores, order)[:, tf.newaxis]
-            log_q = tf.constant(np.log(shares[order]))
-            total += share * in_batch_softmax(tf.ones([1, 1]), candidates, tf.constant(order), log_q, 1.0)
-        return total
+    loss = in_batch_softmax(QUERY, CANDIDATES, tf.constant([7, 8, 9]), log_q, 1.0, hard=hard, hard_mask=mask)
 
-    optimum = 2 * np.log(shares)
-    for start, is_optimum in ((optimum, True), (np.zeros(3), False), (np.log(shares), False)):
-        scores.assign(start.astype(np.float32))
+    assert loss.numpy() == pytest.approx((row_0 + row_1) / 2, rel=1e-6)
+
+
+def test_the_querys_positives_are_left_out_wherever_they_stand() -> None:
+    # Rows 0 and 1 are of query 5, row 2 of query 6 with row 1's item, and a mixed negative is row 0's item. Row 0 sees
+    # its own column only; row 1 too; row 2 sees items 7 (twice) and its own.
+    query, candidates = tf.ones([3, 1]), tf.constant([[1.0], [2.0], [3.0], [4.0]])
+    row_2 = -log(exp(3) / (exp(1) + exp(3) + exp(4)))
+
+    loss = in_batch_softmax(
+        query, candidates, tf.constant([7, 8, 8, 7]), tf.zeros([4]), 1.0, tf.constant([5, 5, 6], tf.int64)
+    )
+
+    assert loss.numpy() == pytest.approx(row_2 / 3, rel=1e-6)
+
+
+@pytest.mark.parametrize(("correction", "optimum"), [(1.0, "log p(v|u)"), (0.0, "PMI")])
+def test_the_correction_makes_the_optimum_the_log_probability(correction: float, optimum: str) -> None:
+    # Two queries, three items, one of them popular; batches of two rows drawn by p(u, v), every one enumerated. Row u
+    # then has its own item v and the other row's w, drawn by p(w): of items a and b, a is the positive with weight
+    # p(a|u) p(b), b with p(b|u) p(a), so at the optimum c(u, a) - c(u, b) = log p(a|u) / p(a) - log p(b|u) / p(b): the
+    # pointwise mutual information. With c = s - log p(v) the score itself is log p(v|u), up to a constant of u.
+    joint = np.array([[0.42, 0.06, 0.12], [0.30, 0.08, 0.02]], np.float32)
+    log_p = np.log(joint.sum(axis=0))
+    conditional = np.log(joint / joint.sum(axis=1, keepdims=True))
+    scores = tf.Variable(tf.zeros([3, 2]))
+    rows = [(u, v) for u in range(2) for v in range(3)]
+
+    @tf.function
+    def gradient(start: tf.Tensor) -> tf.Tensor:
+        scores.assign(start)
         with tf.GradientTape() as tape:
-            value = loss()
-        gradient = tf.convert_to_tensor(tape.gradient(value, scores)).numpy()
-        assert (np.abs(gradient).max() < 1e-6) == is_optimum
+            total = 0.0
+            for u, v in rows:
+                for other, w in rows:
+                    total += joint[u, v] * joint[other, w] * in_batch_softmax(
+                        tf.one_hot([u, other], 2), tf.gather(scores, [v, w]), tf.constant([v, w]),
+                        tf.constant(log_p[[v, w]] * correction), 1.0,
+                    )  # fmt: skip
+        return tf.convert_to_tensor(tape.gradient(total, scores))
+
+    for name, start in {"log p(v|u)": conditional, "PMI": conditional - log_p}.items():
+        # The constant of each query is free.
+        found = gradient(tf.constant((start + np.array([[3.0], [-1.0]])).T, tf.float32)).numpy()
+        assert (np.abs(found).max() < 1e-6) == (name == optimum)
 
 
 def test_learnt_from_batches_the_scores_follow_the_popularity() -> None:
