@@ -1,0 +1,1 @@
+"""DSSM, YouTubeDNN and MIND of torch-rechub, in an environment with PyTorch."""
