@@ -22,7 +22,7 @@ from benchmarks.peers.environments import environment
 LIBRARIES: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "implicit": (None, ("most_popular", "item_knn", "als")),
     "deepmatch": ("3.10", ("deepmatch_dssm", "deepmatch_youtubednn", "deepmatch_mind")),
-    "torch_rechub": ("3.11", ("rechub_dssm", "rechub_youtubednn", "rechub_mind")),
+    "torch_rechub": ("3.11", ("rechub_youtubednn",)),
 }
 
 

@@ -1,1 +1,1 @@
-"""DSSM, YouTubeDNN and MIND of torch-rechub, in an environment with PyTorch."""
+"""YouTubeDNN of torch-rechub, in an environment with PyTorch."""
