@@ -1,0 +1,1 @@
+"""Most popular, item-kNN and ALS, in the project's own environment."""

@@ -1,0 +1,1 @@
+"""YouTubeDNN of torch-rechub, in an environment with PyTorch."""
