@@ -168,6 +168,13 @@ class MimicConfig(Frozen):
     normalise: bool = False  # L2-normalise the augmented vectors; the paper does not
 
 
+class AugmentedConfig(Frozen):
+    """Where the query's augmented vector comes from, and where it goes. The defaults are the paper's."""
+
+    query: Literal["table", "history"] = "table"  # a row of its own; or pooled from the a_v of the query's history
+    to_output: bool = False  # add it to the tower's output too, not to its input only
+
+
 class AlignmentConfig(Frozen):
     """Category alignment loss (CAL)."""
 
@@ -207,6 +214,7 @@ class ModelConfig(Frozen):
     temperature: PositiveFloat = 1.0  # scores are divided by it in the loss
     learn_temperature: bool = False  # temperature is the start of a trained value
     mask_same_query: bool = False  # in_batch_softmax: the query's other positives of the batch are no negatives
+    augmented: AugmentedConfig = AugmentedConfig()
     mimic: MimicConfig = MimicConfig()
     alignment: AlignmentConfig = AlignmentConfig()
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from models import features
 from models.config import ModelConfig
 from models.features import Encodings
-from models.layers import AugmentedVectors
+from models.layers import AugmentedVectors, RecencyPooling
 from models.losses import CategoryAlignmentLoss, MimicLoss
 from models.retrieval_model import Catalogue, Pairs
 from models.two_tower import TwoTower
@@ -25,37 +25,66 @@ class DAT(TwoTower):
 
     Yu et al., "A Dual Augmented Two-tower Model for Online Large-scale Recommendation",
     DLP-KDD 2021.
+
+    Two things are ours, and off by default:
+
+    - augmented.query "history": a_u is the `RecencyPooling` of a_v over the query's history, instead
+      of a row of its own. a_v has learned what the queries look like that chose v, so a_u says what
+      those look like that chose what this query chose. A query that training never saw, or saw
+      once, has one too; one with an empty history has zeros.
+    - augmented.to_output: p_u = normalise(tower(z) + g a_u), g a learned scalar that starts at 1. a_u
+      mimics p_v and so lives in the space of the output; this spares the tower learning to pass it on.
+
+    Raises:
+      ValueError: a_u is to come from the history, and no feature of that kind is declared.
     """
 
     def __init__(self, config: ModelConfig, encodings: Encodings, catalogue: Catalogue) -> None:
         super().__init__(config, encodings, catalogue)
         normalise = config.mimic.normalise
         dim = config.augmented_dim
-        self.query_augmented = AugmentedVectors(encodings.query_rows, dim, normalise, name="query_augmented")
         self.item_augmented = AugmentedVectors(encodings.item_rows, dim, normalise, name="item_augmented")
+        if config.augmented.query == "history":
+            if encodings.history is None:
+                raise ValueError("augmented.query history: no feature of kind history is declared")
+            self.item_augmented.table.build(None)
+            self.history_pooling = RecencyPooling(encodings.history_length, name="history_pooling")
+        else:
+            self.query_augmented = AugmentedVectors(encodings.query_rows, dim, normalise, name="query_augmented")
+        if config.augmented.to_output:
+            self.output_gain = tf.Variable(1.0, name="output_gain")
         self.mimic_loss = MimicLoss(normalise)
         self.alignment_loss = CategoryAlignmentLoss()
         self.add_means("query_mimic_loss", "item_mimic_loss", "alignment_loss")
 
-    def _query_vectors(self, columns: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        return self.query_augmented(columns[features.QUERY_INDEX])
+    def query_vectors(self, columns: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """a_u, float32 [B, augmented_dim]."""
+        if self.config.augmented.query == "table":
+            return self.query_augmented(columns[features.QUERY_INDEX])
+        pooled = self.history_pooling(columns[self.encodings.history], self.item_augmented.table.embeddings)
+        return tf.math.l2_normalize(pooled, axis=-1) if self.config.mimic.normalise else pooled
 
-    def _item_vectors(self, columns: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    def item_vectors(self, columns: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """a_v, float32 [B, augmented_dim]."""
         return self.item_augmented(
             features.item_table_rows(columns[features.CANDIDATE_INDEX], self.item_augmented.rows)
         )
 
-    def query_inputs(self, columns: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        return tf.concat([super().query_inputs(columns), self._query_vectors(columns)], axis=-1)
+    def query_embeddings(self, columns: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        vectors = self.query_vectors(columns)
+        inputs = tf.concat([self.query_encoder(columns), vectors], axis=-1)
+        shortcut = self.output_gain * vectors if self.config.augmented.to_output else None
+        return self.query_tower(inputs, shortcut, training=training)
 
-    def item_inputs(self, columns: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        return tf.concat([super().item_inputs(columns), self._item_vectors(columns)], axis=-1)
+    def item_embeddings(self, columns: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        inputs = tf.concat([self.item_encoder(columns), self.item_vectors(columns)], axis=-1)
+        return self.item_tower(inputs, training=training)
 
     def loss_of(self, pairs: Pairs) -> tf.Tensor:
         positives = pairs.positive_items
         total = self.num_pairs(pairs)
-        query_vectors = self._query_vectors(pairs.query_columns)
-        item_vectors = tf.gather(self._item_vectors(pairs.item_columns), pairs.positives)
+        query_vectors = self.query_vectors(pairs.query_columns)
+        item_vectors = tf.gather(self.item_vectors(pairs.item_columns), pairs.positives)
         query_mimic = self.record("query_mimic_loss", self.mimic_loss(query_vectors, positives, total))
         item_mimic = self.record("item_mimic_loss", self.mimic_loss(item_vectors, pairs.queries, total))
         loss = super().loss_of(pairs)

@@ -85,6 +85,8 @@ class Encodings:
       item_rows: candidates + 2 (padding, out of vocabulary).
       query_id: key of the query's id among `query`, or None if it is no feature.
       item_id: key of the item's id among `item`, or None if it is no feature.
+      history: key of the longest history among `query`, or None if none is declared.
+      history_length: its largest number of items, 0 without one.
     """
 
     query: tuple[Encoding, ...]
@@ -93,6 +95,8 @@ class Encodings:
     item_rows: int
     query_id: str | None = None
     item_id: str | None = None
+    history: str | None = None
+    history_length: int = 0
 
 
 def hour_key(name: str) -> str:
@@ -168,6 +172,8 @@ def make_encodings(spec: FeatureSpec, config: ModelConfig, vocabularies: Vocabul
     item = tuple(e for f in spec.item_features for e in _encode(f, spec, config, vocabularies))
     if config.share_item_embedding:
         _check_sharing(query, item, spec)
+    histories = [f for f in spec.query_features if f.kind is Kind.HISTORY]
+    history = max(histories, key=lambda f: f.max_values, default=None)
     return Encodings(
         query=query,
         item=item,
@@ -175,6 +181,8 @@ def make_encodings(spec: FeatureSpec, config: ModelConfig, vocabularies: Vocabul
         item_rows=vocabularies.vocabulary_size_by_name(ITEM_VOCABULARY) + 2,
         query_id=spec.query_id if any(e.key == spec.query_id for e in query) else None,
         item_id=spec.item_id if any(e.key == spec.item_id for e in item) else None,
+        history=history.name if history else None,
+        history_length=history.max_values if history else 0,
     )
 
 

@@ -31,16 +31,8 @@ class TwoTower(RetrievalModel):
         c = self.config
         return Tower(c.hidden_units, c.output_dim, c.last_activation, c.dropout, name=name)
 
-    def query_inputs(self, columns: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """What the query tower is given, float32 [B, F]."""
-        return self.query_encoder(columns)
-
-    def item_inputs(self, columns: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """What the item tower is given, float32 [B, F]."""
-        return self.item_encoder(columns)
-
     def query_embeddings(self, columns: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        return self.query_tower(self.query_inputs(columns), training=training)
+        return self.query_tower(self.query_encoder(columns), training=training)
 
     def item_embeddings(self, columns: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        return self.item_tower(self.item_inputs(columns), training=training)
+        return self.item_tower(self.item_encoder(columns), training=training)

@@ -64,18 +64,23 @@ def in_order(query_id: bytes, interactions: Sequence[Interaction], seed: int, de
     return list(first.values())
 
 
-def history_ends(ordered: Sequence[Interaction]) -> Iterator[int]:
-    """For each interaction, how many come strictly before its moment; those of the same second do not.
+def history_ends(ordered: Sequence[Interaction], split: SplitByTime | SplitByLast) -> Iterator[int]:
+    """For each interaction, how many of its query's come before it.
+
+    With a split by time those of the same second do not. A split by last holds out one of several
+    interactions of the same second and leaves the others in train, in an order drawn at random: it takes
+    that order for the order of events, and so does the history.
 
     Args:
       ordered: as `in_order` returns them.
+      split: by time or by last.
 
     Yields:
       n for each interaction: its history is `ordered[:n]`.
     """
     end = 0
     for place, interaction in enumerate(ordered):
-        if place and interaction.timestamp > ordered[place - 1].timestamp:
+        if isinstance(split, SplitByLast) or (place and interaction.timestamp > ordered[place - 1].timestamp):
             end = place
         yield end
 

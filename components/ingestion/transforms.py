@@ -84,7 +84,7 @@ class BuildInteractions(beam.DoFn):
         interactions = [Interaction(*row) for row in grouped[Source.INTERACTIONS.value]]
         ordered = in_order(query_id, interactions, split_seed(data.split), data.deduplicate)
         names = split_names(ordered, data.split)
-        for interaction, end, name in zip(ordered, history_ends(ordered), names, strict=True):
+        for interaction, end, name in zip(ordered, history_ends(ordered, data.split), names, strict=True):
             example = tf.train.Example()
             features = example.features
             features.CopyFrom(query)

@@ -2,6 +2,7 @@
 
 from models.layers.augmented_vectors import AugmentedVectors
 from models.layers.feature_encoder import FeatureEncoder
+from models.layers.recency_pooling import RecencyPooling
 from models.layers.tower import Tower
 
-__all__ = ["AugmentedVectors", "FeatureEncoder", "Tower"]
+__all__ = ["AugmentedVectors", "FeatureEncoder", "RecencyPooling", "Tower"]

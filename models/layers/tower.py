@@ -39,14 +39,23 @@ class Tower(tf.keras.layers.Layer):
         ]
         self._layers.append(tf.keras.layers.Dense(output_dim, activation=last_activation, name="output"))
 
-    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Inputs, float32 [B, F], to embeddings, float32 [B, output_dim].
+    def call(self, inputs: tf.Tensor, shortcut: tf.Tensor | None = None, training: bool = False) -> tf.Tensor:
+        """Embeds a batch.
 
-        Each row has unit length, except one that is all zero before normalisation: it stays zero.
+        Args:
+          inputs: float32 [B, F].
+          shortcut: float32 [B, output_dim], added to the last layer's output before normalisation.
+          training: apply dropout.
+
+        Returns:
+          float32 [B, output_dim]. Each row has unit length, except one that is all zero before
+          normalisation: it stays zero.
         """
         outputs = self._dropout(inputs, training=training)
         for layer in self._layers:
             outputs = layer(outputs)
+        if shortcut is not None:
+            outputs += shortcut
         return tf.math.l2_normalize(outputs, axis=-1)
 
     def get_config(self) -> dict[str, Any]:

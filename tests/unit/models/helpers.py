@@ -79,6 +79,8 @@ def small_encodings(items: int = 4, queries: int = 3) -> Encodings:
         item_rows=items + 2,
         query_id="user",
         item_id="item",
+        history="history",
+        history_length=2,
     )
 
 

@@ -178,3 +178,48 @@ def test_catalogue_without_categories() -> None:
     model = DAT(ModelConfig(**PLAIN), helpers.small_encodings(), catalogue)
     model.compute_loss(helpers.small_batch())
     assert recorded(model)["alignment_loss"] == 0.0
+
+
+OURS = {"augmented": {"query": "history", "to_output": True}}
+
+
+def test_query_vectors_out_of_the_history() -> None:
+    model = dat(**OURS)
+    table = model.item_augmented.table.embeddings
+    table.assign(np.arange(24, dtype=np.float32).reshape(6, 4))
+    # Histories (1, 2), (3) and none: the mean of rows 1 and 2, row 3, zeros.
+    expected = [[6, 7, 8, 9], [12, 13, 14, 15], [0, 0, 0, 0]]
+    np.testing.assert_allclose(model.query_vectors(helpers.small_batch()), expected, rtol=1e-6)
+    assert not hasattr(model, "query_augmented")
+    normalised = dat(**OURS, mimic={"normalise": True})
+    normalised.item_augmented.table.embeddings.assign(table)
+    lengths = tf.norm(normalised.query_vectors(helpers.small_batch()), axis=1)
+    np.testing.assert_allclose(lengths, [1, 1, 0], rtol=1e-6)
+
+
+def test_query_vectors_are_added_to_the_output() -> None:
+    model = dat(**OURS, mimic={"normalise": True})
+    batch = helpers.small_batch()
+    vectors = model.query_vectors(batch).numpy()
+    model.output_gain.assign(1e6)
+    # Nothing but the vector is left; where there is no history the tower alone answers.
+    embeddings = model.query_embeddings(batch).numpy()
+    np.testing.assert_allclose(embeddings[:2], vectors[:2], atol=1e-4)
+    model.output_gain.assign(0.0)
+    np.testing.assert_allclose(model.query_embeddings(batch).numpy()[2], embeddings[2], rtol=1e-6)
+    assert not np.allclose(model.query_embeddings(batch).numpy()[:2], vectors[:2], atol=0.1)
+
+
+def test_mimicking_out_of_the_history_trains_the_vectors_of_its_items() -> None:
+    model = dat(**OURS, mimic={"query_weight": 1.0, "item_weight": 0.0}, alignment={"weight": 0.0})
+    with tf.GradientTape() as tape:
+        pairs_loss = model.mimic_loss(model.query_vectors(helpers.small_batch()), tf.ones([3, 4]), 3)
+    by_table = tf.convert_to_tensor(tape.gradient(pairs_loss, model.item_augmented.table.embeddings)).numpy()
+    # Rows 1, 2 and 3 stand in the histories; padding, the fourth item and unknown ones do not.
+    assert (np.abs(by_table).sum(axis=1) > 0).tolist() == [False, True, True, True, False, False]
+
+
+def test_a_history_is_needed() -> None:
+    encodings = dataclasses.replace(helpers.small_encodings(), history=None, history_length=0)
+    with pytest.raises(ValueError, match=r"augmented.query history: no feature of kind history is declared"):
+        DAT(ModelConfig(**PLAIN, **OURS), encodings, helpers.small_catalogue())

@@ -39,9 +39,9 @@ def test_history_reads_the_item_ids_table_when_shared() -> None:
     model.compute_loss(batch)
     # User, item and genres: the history has no table of its own.
     assert sum("embedding" in v.name for v in model.trainable_variables) == 3
-    before = model.query_inputs(batch).numpy()
+    before = model.query_encoder(batch).numpy()
     table = model.item_encoder.tables["item"].embeddings
     table.assign(table + 1.0)
     # Histories of two, one and no items: the mean moves by 1, of none it stays 0. User first, 4 wide.
-    moved = model.query_inputs(batch).numpy() - before
+    moved = model.query_encoder(batch).numpy() - before
     np.testing.assert_allclose(moved, [[0] * 4 + [1] * 4, [0] * 4 + [1] * 4, [0] * 8], atol=1e-6)

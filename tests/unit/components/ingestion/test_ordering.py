@@ -20,13 +20,21 @@ from components.ingestion.ordering import (
 )
 
 
+BY_TIME = SplitByTime(by="time", eval_from=datetime(2020, 1, 1, tzinfo=timezone.utc))
+BY_LAST = SplitByLast(by="last", eval=0, test=1)
+
+
 def at(*moments: int) -> list[Interaction]:
     return [Interaction(b"i%d" % place, moment, b"") for place, moment in enumerate(moments)]
 
 
 def test_a_history_stops_before_the_moment_and_before_its_ties() -> None:
     ordered = at(10, 20, 20, 20, 30)
-    assert list(history_ends(ordered)) == [0, 1, 1, 1, 4]
+    assert list(history_ends(ordered, BY_TIME)) == [0, 1, 1, 1, 4]
+
+
+def test_where_the_last_is_held_out_the_drawn_order_is_the_order_of_events() -> None:
+    assert list(history_ends(at(10, 20, 20, 20, 30), BY_LAST)) == [0, 1, 2, 3, 4]
 
 
 def test_the_last_items_oldest_first() -> None:
@@ -102,6 +110,6 @@ def test_no_history_has_an_item_of_the_same_or_a_later_moment(
     rows: list[tuple[bytes, int]], max_values: int, deduplicate: bool
 ) -> None:
     ordered = in_order(b"q", [Interaction(item, moment, b"") for item, moment in rows], 7, deduplicate)
-    for interaction, end in zip(ordered, history_ends(ordered), strict=True):
+    for interaction, end in zip(ordered, history_ends(ordered, BY_TIME), strict=True):
         earlier = [other for other in ordered if other.timestamp < interaction.timestamp]
         assert last_items(ordered, end, max_values) == [other.item_id for other in earlier][-max_values:]
