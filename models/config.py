@@ -181,7 +181,7 @@ class Objective(str, Enum):
 class ModelConfig(Frozen):
     """Architecture and loss. The defaults are the paper's."""
 
-    kind: Literal["dat", "two_tower"] = "dat"
+    kind: Literal["dat", "two_tower", "youtube_dnn"] = "dat"
     embedding_dim: PositiveInt = 32
     augmented_dim: PositiveInt = 32
     hidden_units: tuple[PositiveInt, ...] = Field(default=(256, 128), strict=False)

@@ -7,10 +7,12 @@ from models.dat import DAT
 from models.features import Encodings
 from models.retrieval_model import Catalogue, RetrievalModel
 from models.two_tower import TwoTower
+from models.youtube_dnn import YoutubeDNN
 
 MODELS: dict[str, type[RetrievalModel]] = {
     "two_tower": TwoTower,
     "dat": DAT,
+    "youtube_dnn": YoutubeDNN,
 }
 
 

@@ -13,7 +13,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from models import data, export, features
 from models.config import FeatureSpec, ModelConfig, TrainConfig
-from models.registry import build_model
+from models.registry import MODELS, build_model
 from models.retrieval_model import RetrievalModel
 from tests.unit.models import helpers
 from tests.unit.models.toy import SPEC, Toy
@@ -21,6 +21,7 @@ from tests.unit.models.toy import SPEC, Toy
 pytestmark = pytest.mark.slow
 
 MODEL = ModelConfig(last_activation="linear", share_item_embedding=True, hidden_units=(16,))
+KINDS = sorted(MODELS)
 
 # A process without this project's packages: nothing but TensorFlow may be needed.
 LOAD = """
@@ -36,13 +37,18 @@ np.save(sys.argv[2], made)
 """
 
 
+@pytest.fixture(scope="module", params=["dat"])
+def config(request: pytest.FixtureRequest) -> ModelConfig:
+    return MODEL.model_copy(update={"kind": request.param})
+
+
 @pytest.fixture(scope="module")
-def model(toy: Toy) -> RetrievalModel:
+def model(toy: Toy, config: ModelConfig) -> RetrievalModel:
     tf.keras.utils.set_random_seed(1)
-    encodings = features.make_encodings(SPEC, MODEL, toy.transform_output)
+    encodings = features.make_encodings(SPEC, config, toy.transform_output)
     negatives = {"sampling": "uniform", "alpha": 1.0}
     catalogue = data.load_catalogue([str(f) for f in toy.items.iterdir()], encodings, negatives)
-    made = build_model(MODEL, encodings, catalogue)
+    made = build_model(config, encodings, catalogue)
     batches = data.training_batches([str(f) for f in toy.train.iterdir()], encodings, 3, 50, 1)
     made.compile(optimizer="adam", jit_compile=False)
     made.fit(batches, verbose=0)
@@ -50,9 +56,11 @@ def model(toy: Toy) -> RetrievalModel:
 
 
 @pytest.fixture(scope="module")
-def exported(toy: Toy, model: RetrievalModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(
+    toy: Toy, model: RetrievalModel, config: ModelConfig, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     folder = tmp_path_factory.mktemp("model") / "Format-Serving"
-    export.export_model(model, toy.transform_output, SPEC, MODEL, TrainConfig(), str(folder))
+    export.export_model(model, toy.transform_output, SPEC, config, TrainConfig(), str(folder))
     return folder
 
 
@@ -67,6 +75,7 @@ def serving_inputs(rows: list[helpers.Row]) -> dict[str, tf.Tensor]:
     }
 
 
+@pytest.mark.parametrize("config", KINDS, indirect=True, scope="module")
 def test_all_ways_to_a_query_embedding_agree(toy: Toy, model: RetrievalModel, exported: Path) -> None:
     rows = toy.raw_train
     loaded = tf.saved_model.load(str(exported))
@@ -84,6 +93,7 @@ def test_all_ways_to_a_query_embedding_agree(toy: Toy, model: RetrievalModel, ex
     np.testing.assert_allclose(one_by_one, by_tensors[:7], atol=1e-6)
 
 
+@pytest.mark.parametrize("config", KINDS, indirect=True, scope="module")
 def test_item_embeddings_are_the_ones_trained(toy: Toy, model: RetrievalModel, exported: Path) -> None:
     loaded = tf.saved_model.load(str(exported))
     examples = tf.constant([helpers.example(row) for row in toy.raw_items])
@@ -97,6 +107,7 @@ def test_item_embeddings_are_the_ones_trained(toy: Toy, model: RetrievalModel, e
     np.testing.assert_allclose(np.linalg.norm(made, axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.parametrize("config", KINDS, indirect=True, scope="module")
 def test_signatures_are_those_of_the_contract(exported: Path) -> None:
     loaded = tf.saved_model.load(str(exported))
     assert set(loaded.signatures) == {"serving_default", "serialized_examples", "item_examples"}
