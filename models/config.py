@@ -173,6 +173,22 @@ class AlignmentConfig(Frozen):
     weight: NonNegativeFloat = 1.0  # lambda_3 of the paper
 
 
+class MindConfig(Frozen):
+    """Multi-interest network (kind mind)."""
+
+    interests: PositiveInt = 4  # K, vectors of a query
+    routing_iterations: PositiveInt = 3
+    attention_power: NonNegativeFloat = 10.0  # of the label-aware attention: 0 mean, infinity the best interest alone
+
+
+class AlsConfig(Frozen):
+    """Alternating least squares (kind matrix_factorization)."""
+
+    regularization: PositiveFloat = 0.01  # of the squared length of each factor
+    alpha: PositiveFloat = 1.0  # confidence in one interaction; that a query does not want an item has confidence 1
+    iterations: PositiveInt = 15
+
+
 class Objective(str, Enum):
     SAMPLED_BCE = "sampled_bce"  # sigmoid cross-entropy over one positive and its S negatives; the paper
     IN_BATCH_SOFTMAX = "in_batch_softmax"  # softmax over the batch's positives and all its negatives, log-q corrected
@@ -181,7 +197,7 @@ class Objective(str, Enum):
 class ModelConfig(Frozen):
     """Architecture and loss. The defaults are the paper's."""
 
-    kind: Literal["dat", "two_tower", "youtube_dnn"] = "dat"
+    kind: Literal["dat", "two_tower", "youtube_dnn", "mind", "factorization_machine", "matrix_factorization"] = "dat"
     embedding_dim: PositiveInt = 32
     augmented_dim: PositiveInt = 32
     hidden_units: tuple[PositiveInt, ...] = Field(default=(256, 128), strict=False)
@@ -194,6 +210,8 @@ class ModelConfig(Frozen):
     temperature: PositiveFloat = 1.0  # scores are divided by it in the loss
     mimic: MimicConfig = MimicConfig()
     alignment: AlignmentConfig = AlignmentConfig()
+    mind: MindConfig = MindConfig()
+    als: AlsConfig = AlsConfig()
 
     @model_validator(mode="after")
     def _mimic_dimensions(self) -> ModelConfig:
@@ -201,6 +219,19 @@ class ModelConfig(Frozen):
             raise ValueError(
                 f"augmented_dim is {self.augmented_dim}, output_dim {self.output_dim}: they must be equal, "
                 "for each augmented vector mimics the other tower's output"
+            )
+        return self
+
+    @property
+    def needs_negatives(self) -> bool:
+        """Whether training takes sampled negatives of each row."""
+        return self.kind != "matrix_factorization" and self.objective is Objective.SAMPLED_BCE
+
+    @model_validator(mode="after")
+    def _room_for_the_item_bias(self) -> ModelConfig:
+        if self.kind == "factorization_machine" and self.output_dim == 1:
+            raise ValueError(
+                "output_dim is 1: factorization_machine needs 2 at least, one number being the item's bias"
             )
         return self
 

@@ -84,6 +84,8 @@ class Encodings:
       item_rows: candidates + 2 (padding, out of vocabulary).
       query_id: key of the query's id among `query`, or None if it is no feature.
       item_id: key of the item's id among `item`, or None if it is no feature.
+      history: key of the query's history among `query`, of several the first; None if there is none. It holds
+        `candidate_index` + 1 of earlier items, oldest first, padded with 0.
     """
 
     query: tuple[Encoding, ...]
@@ -92,6 +94,7 @@ class Encodings:
     item_rows: int
     query_id: str | None = None
     item_id: str | None = None
+    history: str | None = None
 
 
 def hour_key(name: str) -> str:
@@ -174,6 +177,7 @@ def make_encodings(spec: FeatureSpec, config: ModelConfig, vocabularies: Vocabul
         item_rows=vocabularies.vocabulary_size_by_name(ITEM_VOCABULARY) + 2,
         query_id=spec.query_id if any(e.key == spec.query_id for e in query) else None,
         item_id=spec.item_id if any(e.key == spec.item_id for e in item) else None,
+        history=next((f.name for f in spec.query_features if f.kind is Kind.HISTORY), None),
     )
 
 

@@ -15,7 +15,7 @@ import tensorflow_transform as tft
 
 from models import data, export, features
 from models.checkpoints import TrainingCheckpoints
-from models.config import FeatureSpec, ModelConfig, Objective, TrainConfig
+from models.config import FeatureSpec, ModelConfig, TrainConfig
 from models.optimizer import LazyAdam
 from models.registry import build_model
 from models.retrieval_model import RetrievalModel
@@ -58,7 +58,7 @@ class Settings:
             checkpoints=config["checkpoints"],
             fingerprint=config["fingerprint"],
         )
-        if settings.model.objective is Objective.SAMPLED_BCE and settings.negatives["per_positive"] == 0:
+        if settings.model.needs_negatives and settings.negatives["per_positive"] == 0:
             raise ValueError("objective sampled_bce needs negatives, but negatives.per_positive is 0")
         return settings
 
@@ -122,7 +122,8 @@ def run_fn(fn_args: Any) -> None:
     """Trains a model and exports it.
 
     A run that was killed goes on after its last finished epoch, with another order of the rows. Equal
-    seeds give equal results up to the order in which parallel sums are rounded.
+    seeds give equal results up to the order in which parallel sums are rounded. A model that does not
+    learn by gradient is solved at once, without epochs, checkpoints or TensorBoard.
 
     Args:
       fn_args: TFX's FnArgs. train_files: transformed train rows with negatives; eval_files: the
@@ -144,6 +145,12 @@ def run_fn(fn_args: Any) -> None:
     encodings = features.make_encodings(settings.spec, settings.model, transform_output)
     catalogue = data.load_catalogue(item_files, encodings, settings.negatives)
     model = build_model(settings.model, encodings, catalogue)
+    if not model.learns_by_gradient:
+        model.solve(*data.training_pairs(train_files), seed)
+        export.export_model(
+            model, transform_output, settings.spec, settings.model, settings.train, fn_args.serving_model_dir
+        )
+        return
     optimizer = LazyAdam(settings.train.learning_rate, jit_compile=False)
 
     def batches(seed: int) -> tf.data.Dataset:

@@ -2,6 +2,8 @@
 
 from models.layers.augmented_vectors import AugmentedVectors
 from models.layers.feature_encoder import FeatureEncoder
+from models.layers.field_vectors import FieldVectors
+from models.layers.interest_capsules import InterestCapsules
 from models.layers.tower import Tower
 
-__all__ = ["AugmentedVectors", "FeatureEncoder", "Tower"]
+__all__ = ["AugmentedVectors", "FeatureEncoder", "FieldVectors", "InterestCapsules", "Tower"]

@@ -79,6 +79,7 @@ def small_encodings(items: int = 4, queries: int = 3) -> Encodings:
         item_rows=items + 2,
         query_id="user",
         item_id="item",
+        history="history",
     )
 
 

@@ -8,12 +8,22 @@ import tensorflow as tf
 
 from models.config import ModelConfig
 from models.dat import DAT
+from models.factorization_machine import FactorizationMachine
+from models.matrix_factorization import MatrixFactorization
+from models.mind import MIND
 from models.registry import MODELS, build_model
 from models.two_tower import TwoTower
 from models.youtube_dnn import YoutubeDNN
 from tests.unit.models import helpers
 
-BY_HAND = {"two_tower": TwoTower, "dat": DAT, "youtube_dnn": YoutubeDNN}
+BY_HAND = {
+    "two_tower": TwoTower,
+    "dat": DAT,
+    "youtube_dnn": YoutubeDNN,
+    "mind": MIND,
+    "factorization_machine": FactorizationMachine,
+    "matrix_factorization": MatrixFactorization,
+}
 
 
 @pytest.mark.parametrize(("kind", "cls"), BY_HAND.items())
