@@ -16,6 +16,9 @@ from models import data, export, features
 from models.config import FeatureSpec, ModelConfig, TrainConfig
 from models.registry import MODELS, build_model
 from models.retrieval_model import RetrievalModel
+from serving.index import build_index
+from serving.release import folder_fingerprint, write_release
+from serving.retriever import load_release
 from tests.unit.models import helpers
 from tests.unit.models.toy import SPEC, Toy
 
@@ -117,6 +120,38 @@ def test_item_embeddings_are_the_ones_trained(toy: Toy, model: RetrievalModel, l
     assert np.isfinite(made).all()
     if model.config.kind in UNIT_LENGTH:
         np.testing.assert_allclose(np.linalg.norm(made, axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("config", KINDS, indirect=True, scope="module")
+def test_a_release_serves_the_trained_numbers(toy: Toy, model: RetrievalModel, exported: Path, tmp_path: Path) -> None:
+    def columns(folder: Path, spec: Any, dense: Any) -> dict[str, tf.Tensor]:
+        records = next(iter(tf.data.TFRecordDataset([str(f) for f in folder.iterdir()], "GZIP").batch(1000)))
+        return dense(tf.io.parse_example(records, spec(model.encodings)), model.encodings)
+
+    items = model.item_embeddings(columns(toy.items, features.item_parse_spec, features.item_columns)).numpy()
+    queries = model.query_embeddings(columns(toy.train, features.query_parse_spec, features.query_columns)).numpy()
+    ids = [row["item"][0] for row in toy.raw_items]
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    build_index(
+        tmp_path / "index",
+        embeddings=items[order],
+        ids=[ids[i].encode() for i in order],
+        attributes=[{}] * len(ids),
+        model_fingerprint=folder_fingerprint(exported),
+    )
+    asked = 7  # u1's third row: two items of history
+    known = [(b"u1", helpers.example(toy.raw_train[asked]))]
+    root = tmp_path / "releases"
+    version = write_release(
+        root, model_name="toy", features=SPEC, model=exported, index=tmp_path / "index", queries=known
+    )
+    answer = load_release(root / str(version)).recommend(query_id="u1", features={}, k=12)
+    scores = (queries[asked].reshape(-1, 32) @ items.T).max(axis=0)
+    assert answer.known_query
+    assert len(answer.hits) == 12
+    for hit in answer.hits:
+        assert hit.score == pytest.approx(scores[ids.index(hit.item_id.decode())], abs=1e-6, rel=1e-6)
+    assert [hit.score for hit in answer.hits] == sorted((hit.score for hit in answer.hits), reverse=True)
 
 
 @pytest.mark.parametrize("config", KINDS, indirect=True, scope="module")
