@@ -169,16 +169,32 @@ class MimicConfig(Frozen):
 
 
 class AugmentedConfig(Frozen):
-    """Where the query's augmented vector comes from, and where it goes. The defaults are the paper's."""
+    """Where the query's augmented vector comes from, and where both go. The defaults are the paper's."""
 
     query: Literal["table", "history"] = "table"  # a row of its own; or pooled from the a_v of the query's history
-    to_output: bool = False  # add it to the tower's output too, not to its input only
+    to_output: bool = False  # add them to the towers' outputs too, not to their inputs only
 
 
 class AlignmentConfig(Frozen):
     """Category alignment loss (CAL)."""
 
     weight: NonNegativeFloat = 1.0  # lambda_3 of the paper
+
+
+class MindConfig(Frozen):
+    """Multi-interest network (kind mind)."""
+
+    interests: PositiveInt = 4  # K, vectors of a query
+    routing_iterations: PositiveInt = 3
+    attention_power: NonNegativeFloat = 10.0  # of the label-aware attention: 0 mean, infinity the best interest alone
+
+
+class AlsConfig(Frozen):
+    """Alternating least squares (kind matrix_factorization)."""
+
+    regularization: PositiveFloat = 0.01  # of the squared length of each factor
+    alpha: PositiveFloat = 1.0  # confidence in one interaction; that a query does not want an item has confidence 1
+    iterations: PositiveInt = 15
 
 
 class Objective(str, Enum):
@@ -201,7 +217,7 @@ MIN_LEARNED_TEMPERATURE = 0.01
 class ModelConfig(Frozen):
     """Architecture and loss. The defaults are the paper's."""
 
-    kind: Literal["dat", "two_tower"] = "dat"
+    kind: Literal["dat", "two_tower", "youtube_dnn", "mind", "factorization_machine", "matrix_factorization"] = "dat"
     embedding_dim: PositiveInt = 32
     augmented_dim: PositiveInt = 32
     hidden_units: tuple[PositiveInt, ...] = Field(default=(256, 128), strict=False)
@@ -217,6 +233,8 @@ class ModelConfig(Frozen):
     augmented: AugmentedConfig = AugmentedConfig()
     mimic: MimicConfig = MimicConfig()
     alignment: AlignmentConfig = AlignmentConfig()
+    mind: MindConfig = MindConfig()
+    als: AlsConfig = AlsConfig()
 
     @model_validator(mode="after")
     def _mimic_dimensions(self) -> ModelConfig:
@@ -224,6 +242,19 @@ class ModelConfig(Frozen):
             raise ValueError(
                 f"augmented_dim is {self.augmented_dim}, output_dim {self.output_dim}: they must be equal, "
                 "for each augmented vector mimics the other tower's output"
+            )
+        return self
+
+    @property
+    def needs_negatives(self) -> bool:
+        """Whether training takes sampled negatives of each row."""
+        return self.kind != "matrix_factorization" and self.objective.needs_negatives
+
+    @model_validator(mode="after")
+    def _room_for_the_item_bias(self) -> ModelConfig:
+        if self.kind == "factorization_machine" and self.output_dim == 1:
+            raise ValueError(
+                "output_dim is 1: factorization_machine needs 2 at least, one number being the item's bias"
             )
         return self
 

@@ -32,8 +32,9 @@ class DAT(TwoTower):
       of a row of its own. a_v has learned what the queries look like that chose v, so a_u says what
       those look like that chose what this query chose. A query that training never saw, or saw
       once, has one too; one with an empty history has zeros.
-    - augmented.to_output: p_u = normalise(tower(z) + g a_u), g a learned scalar that starts at 1. a_u
-      mimics p_v and so lives in the space of the output; this spares the tower learning to pass it on.
+    - augmented.to_output: p = normalise(tower(z) + g a) on both sides, g a learned scalar for each that
+      starts at 1. a mimics an output and so lives in the outputs' space; this spares the tower learning
+      to pass it on.
 
     Raises:
       ValueError: a_u is to come from the history, and no feature of that kind is declared.
@@ -47,12 +48,14 @@ class DAT(TwoTower):
         if config.augmented.query == "history":
             if encodings.history is None:
                 raise ValueError("augmented.query history: no feature of kind history is declared")
+            self._history = encodings.history
             self.item_augmented.table.build(None)
             self.history_pooling = RecencyPooling(encodings.history_length, name="history_pooling")
         else:
             self.query_augmented = AugmentedVectors(encodings.query_rows, dim, normalise, name="query_augmented")
         if config.augmented.to_output:
-            self.output_gain = tf.Variable(1.0, name="output_gain")
+            self.query_gain = tf.Variable(1.0, name="query_gain")
+            self.item_gain = tf.Variable(1.0, name="item_gain")
         self.mimic_loss = MimicLoss(normalise)
         self.alignment_loss = CategoryAlignmentLoss()
         self.add_means("query_mimic_loss", "item_mimic_loss", "alignment_loss")
@@ -61,7 +64,7 @@ class DAT(TwoTower):
         """a_u, float32 [B, augmented_dim]."""
         if self.config.augmented.query == "table":
             return self.query_augmented(columns[features.QUERY_INDEX])
-        pooled = self.history_pooling(columns[self.encodings.history], self.item_augmented.table.embeddings)
+        pooled = self.history_pooling(columns[self._history], self.item_augmented.table.embeddings)
         return tf.math.l2_normalize(pooled, axis=-1) if self.config.mimic.normalise else pooled
 
     def item_vectors(self, columns: Mapping[str, tf.Tensor]) -> tf.Tensor:
@@ -73,12 +76,14 @@ class DAT(TwoTower):
     def query_embeddings(self, columns: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         vectors = self.query_vectors(columns)
         inputs = tf.concat([self.query_encoder(columns), vectors], axis=-1)
-        shortcut = self.output_gain * vectors if self.config.augmented.to_output else None
+        shortcut = self.query_gain * vectors if self.config.augmented.to_output else None
         return self.query_tower(inputs, shortcut, training=training)
 
     def item_embeddings(self, columns: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        inputs = tf.concat([self.item_encoder(columns), self.item_vectors(columns)], axis=-1)
-        return self.item_tower(inputs, training=training)
+        vectors = self.item_vectors(columns)
+        inputs = tf.concat([self.item_encoder(columns), vectors], axis=-1)
+        shortcut = self.item_gain * vectors if self.config.augmented.to_output else None
+        return self.item_tower(inputs, shortcut, training=training)
 
     def loss_of(self, pairs: Pairs) -> tf.Tensor:
         positives = pairs.positive_items

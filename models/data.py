@@ -14,6 +14,7 @@ from models.retrieval_model import Catalogue
 
 CACHE_BYTES = 1 << 30  # train files below this size, compressed, are kept in memory
 SHUFFLE_ROWS = 1_000_000
+PARSED_ROWS = 16_384
 
 
 def matching_files(patterns: Sequence[str], split: str) -> list[str]:
@@ -137,3 +138,23 @@ def training_batches(
         records = records.cache()
     batches = records.shuffle(SHUFFLE_ROWS, seed=seed).batch(batch_size, drop_remainder=first == batch_size)
     return batches.map(parse, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def training_pairs(files: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """All train rows as pairs of indices, held in memory.
+
+    Args:
+      files: gzipped TFRecords of transformed train rows, with negatives or without.
+
+    Returns:
+      `query_index` and `candidate_index`, int64 [rows] each.
+
+    Raises:
+      ValueError: there is no row.
+    """
+    spec = {key: tf.io.FixedLenFeature([], tf.int64) for key in (features.QUERY_INDEX, features.CANDIDATE_INDEX)}
+    batches = [tf.io.parse_example(rows, spec) for rows in _records(files).batch(PARSED_ROWS)]
+    if not batches:
+        raise ValueError(f"split train has no rows in {files[0]} and {len(files) - 1} more files")
+    query, candidate = (np.concatenate([batch[key].numpy() for batch in batches]) for key in spec)
+    return query, candidate

@@ -79,10 +79,10 @@ def export_model(
 ) -> None:
     """Writes the SavedModel that TF Serving, the indexer and the evaluator load.
 
-    Signatures, all giving {"embedding": float32 [batch, output_dim]}, rows of unit length or zero:
-    `serving_default` takes raw query columns by name (see `features.serving_signature`),
-    `serialized_examples` raw tf.Examples of interactions or queries, `item_examples` raw tf.Examples
-    of items. Stock TensorFlow ops only.
+    Signatures, all giving {"embedding": float32 [batch, output_dim]}, for the queries of a model with K vectors each
+    [batch, K, output_dim]; of unit length, or zero, where the model normalises. `serving_default` takes raw query
+    columns by name (see `features.serving_signature`), `serialized_examples` raw tf.Examples of interactions or
+    queries, `item_examples` raw tf.Examples of items. Stock TensorFlow ops only.
 
     Beside it `assets.extra/tf_serving_warmup_requests` and `assets.extra/model.json`:
     {"features", "model", "train"}.

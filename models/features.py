@@ -85,7 +85,8 @@ class Encodings:
       item_rows: candidates + 2 (padding, out of vocabulary).
       query_id: key of the query's id among `query`, or None if it is no feature.
       item_id: key of the item's id among `item`, or None if it is no feature.
-      history: key of the longest history among `query`, or None if none is declared.
+      history: key of the longest history among `query`, or None if none is declared. It holds
+        `candidate_index` + 1 of earlier items, oldest first, padded with 0.
       history_length: its largest number of items, 0 without one.
     """
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from models.config import ModelConfig
 from models.dat import DAT
+from models.factorization_machine import FactorizationMachine
 from models.features import Encodings
+from models.matrix_factorization import MatrixFactorization
+from models.mind import MIND
 from models.retrieval_model import Catalogue, RetrievalModel
 from models.two_tower import TwoTower
+from models.youtube_dnn import YoutubeDNN
 
 MODELS: dict[str, type[RetrievalModel]] = {
     "two_tower": TwoTower,
     "dat": DAT,
+    "youtube_dnn": YoutubeDNN,
+    "mind": MIND,
+    "factorization_machine": FactorizationMachine,
+    "matrix_factorization": MatrixFactorization,
 }
 
 

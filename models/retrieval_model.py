@@ -37,15 +37,17 @@ class RetrievalModel(tfrs.Model):
     """Base class: owns similarity, objective and metrics. Subclasses own the towers.
 
     The score of a query and an item is the dot product of their embeddings; the loss divides it by
-    the temperature, fixed or learned. Item features are looked up in the catalogue by candidate
-    index, so examples carry none; a candidate that stands several times in a batch passes the item
-    tower once.
+    the temperature, fixed or learned. Of a query with several vectors the largest score counts when it
+    is served. Item features are looked up in the catalogue by candidate index, so examples carry none;
+    a candidate that stands several times in a batch passes the item tower once.
 
     Args:
       config: architecture and loss.
       encodings: inputs of the towers.
       catalogue: all candidates.
     """
+
+    learns_by_gradient = True  # else by `solve`
 
     def __init__(self, config: ModelConfig, encodings: Encodings, catalogue: Catalogue) -> None:
         super().__init__()
@@ -73,11 +75,25 @@ class RetrievalModel(tfrs.Model):
             self.add_means("temperature")
 
     def query_embeddings(self, columns: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Query columns and `query_index`, [B, ...], to unit-length embeddings, float32 [B, D]."""
+        """Query columns and `query_index`, [B, ...], to embeddings, float32 [B, D] or [B, K, D].
+
+        A model with K vectors a query brings them to one in its `loss_of`. Of unit length, or zero, where the
+        model says nothing else.
+        """
         raise NotImplementedError
 
     def item_embeddings(self, columns: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Item columns and `candidate_index`, [B, ...], to unit-length embeddings, float32 [B, D]."""
+        """Item columns and `candidate_index`, [B, ...], to embeddings, float32 [B, D]."""
+        raise NotImplementedError
+
+    def solve(self, query_index: np.ndarray, candidate_index: np.ndarray, seed: int) -> None:
+        """Fits a model that does not learn by gradient, in place of epochs over batches.
+
+        Args:
+          query_index: int64 [rows], of all train rows.
+          candidate_index: int64 [rows].
+          seed: of the start.
+        """
         raise NotImplementedError
 
     @property

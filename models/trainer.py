@@ -59,9 +59,9 @@ class Settings:
             checkpoints=config["checkpoints"],
             fingerprint=config["fingerprint"],
         )
-        objective = settings.model.objective
-        if objective.needs_negatives and settings.negatives["per_positive"] == 0:
-            raise ValueError(f"objective {objective.value} needs negatives, but negatives.per_positive is 0")
+        if settings.model.needs_negatives and settings.negatives["per_positive"] == 0:
+            objective = settings.model.objective.value
+            raise ValueError(f"objective {objective} needs negatives, but negatives.per_positive is 0")
         return settings
 
     def run_folder(self, files: list[str]) -> str:
@@ -124,7 +124,8 @@ def run_fn(fn_args: Any) -> None:
     """Trains a model and exports it.
 
     A run that was killed goes on after its last finished epoch, with another order of the rows. Equal
-    seeds give equal results up to the order in which parallel sums are rounded.
+    seeds give equal results up to the order in which parallel sums are rounded. A model that does not
+    learn by gradient is solved at once, without epochs, checkpoints or TensorBoard.
 
     Args:
       fn_args: TFX's FnArgs. train_files: transformed train rows with negatives; eval_files: the
@@ -146,6 +147,12 @@ def run_fn(fn_args: Any) -> None:
     encodings = features.make_encodings(settings.spec, settings.model, transform_output)
     catalogue = data.load_catalogue(item_files, encodings, settings.negatives)
     model = build_model(settings.model, encodings, catalogue)
+    if not model.learns_by_gradient:
+        model.solve(*data.training_pairs(train_files), seed)
+        export.export_model(
+            model, transform_output, settings.spec, settings.model, settings.train, fn_args.serving_model_dir
+        )
+        return
     optimizer = LazyAdam(settings.train.learning_rate, jit_compile=False)
 
     def batches(seed: int) -> tf.data.Dataset:

@@ -49,12 +49,14 @@ class PipelineConfig(Frozen):
                     f"feature {f.name!r} has the name of a column of data.items.show but not its content: "
                     f"give the feature another name and set its column"
                 )
-        if self.model.objective.needs_negatives and self.negatives.per_positive == 0:
+        if self.model.needs_negatives and self.negatives.per_positive == 0:
             raise ValueError(f"model.objective {self.model.objective.value} needs negatives.per_positive of at least 1")
         if self.model.share_item_embedding and not any(f.kind is Kind.ID for f in self.feature_spec.item_features):
             raise ValueError(
                 f"model.share_item_embedding needs a feature {self.data.interactions.item_id!r} of kind id"
             )
+        if self.model.kind == "mind" and not any(f.kind is Kind.HISTORY for f in self.features):
+            raise ValueError("model.kind mind needs a feature of kind history, which its interests are made of")
         for threshold in self.evaluation.thresholds:
             _, _, k = threshold.metric.partition("@")
             if k and int(k) not in self.evaluation.ks:

@@ -164,13 +164,14 @@ class ItemIndex:
         return self._embeddings[row]
 
     def search(self, query: NDArray[np.float32], k: int, exclude: Collection[bytes] = frozenset()) -> list[Hit]:
-        """The best items for a query by the dot product of the embeddings.
+        """The best items for a query by the dot product of the embeddings, of several vectors by the largest one.
 
         Exclusion loses nothing: k + len(exclude) items are fetched, and where ScaNN comes back with too few the whole
-        catalogue is scored.
+        catalogue is scored. Nor do several vectors: an item of the best k stands among the best k + len(exclude) of
+        the vector that gives it its score, so each vector is searched for as many, and what is found is merged.
 
         Args:
-          query: float32 [dimension].
+          query: float32 [dimension], or [vectors, dimension].
           k: so many items are wanted, at least 1.
           exclude: ids that must not be in the answer; unknown ones do no harm.
 
@@ -186,8 +187,11 @@ class ItemIndex:
         wanted = min(k, len(self))
         fetch = min(wanted + len(excluded), len(self))
         if self.manifest.searcher.kind == "brute_force" or EXACT_SHARE * fetch < len(self):
-            rows = self._scann.search(query, fetch)
-            scores = self._embeddings[rows] @ query
+            if query.ndim == 1:
+                rows = self._scann.search(query, fetch)
+            else:
+                rows = np.unique(np.concatenate([self._scann.search(vector, fetch) for vector in query]))
+            scores = _scores(self._embeddings[rows], query)
             order = np.argsort(-scores, kind="stable")
             hits = self._without(rows[order], scores[order], wanted, excluded)
             if len(hits) == wanted or len(rows) == len(self):
@@ -200,7 +204,7 @@ class ItemIndex:
 
     def _checked(self, query: NDArray[np.float32], k: int) -> NDArray[np.float32]:
         query = np.asarray(query, dtype=np.float32)
-        if query.shape != (self.manifest.dimension,):
+        if query.ndim not in (1, 2) or not query.size or query.shape[-1] != self.manifest.dimension:
             raise ValueError(f"the query has shape {list(query.shape)}, the index [{self.manifest.dimension}]")
         if not np.isfinite(query).all():
             raise ValueError("the query's embedding has NaN or infinity")
@@ -209,7 +213,7 @@ class ItemIndex:
         return query
 
     def _exact(self, query: NDArray[np.float32], wanted: int, excluded: frozenset[bytes]) -> list[Hit]:
-        scores = self._embeddings @ query
+        scores = _scores(self._embeddings, query)
         rows = _best(scores, wanted + len(excluded))
         return self._without(rows, scores[rows], wanted, excluded)
 
@@ -219,6 +223,12 @@ class ItemIndex:
         found = zip(rows.tolist(), self._ids.take(rows), scores.tolist(), strict=True)
         kept = (Hit(row, item_id, score) for row, item_id, score in found if item_id not in excluded)
         return list(itertools.islice(kept, wanted))
+
+
+def _scores(embeddings: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[rows], the largest dot product of each row with a vector of the query."""
+    scores: NDArray[np.float32] = embeddings @ query.T
+    return scores if query.ndim == 1 else scores.max(axis=1)
 
 
 def _best(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:

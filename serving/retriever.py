@@ -121,7 +121,7 @@ def _warm_up(folder: Path, retriever: Retriever) -> None:
             inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
             retriever.tower.predict(request.model_spec.signature_name or SERVING_DEFAULT, inputs)
     embedding = retriever.tower.embed("", None, {})
-    if embedding.shape != (retriever.index.manifest.dimension,):
+    if embedding.ndim not in (1, 2) or embedding.shape[-1] != retriever.index.manifest.dimension:
         raise ValueError(
             f"the tower's embedding has shape {list(embedding.shape)}, the index [{retriever.index.manifest.dimension}]"
         )

@@ -65,9 +65,9 @@ class Tower:
           features: given values by feature name; they override the stored ones, an empty sequence says missing.
 
         Returns:
-          float32 [dimension]. What is neither given nor stored is missing, but for a timestamp of the interaction,
-          which is then the time of this call. A history longer than declared keeps its last values, other
-          multi-valued features their first.
+          float32 [dimension], or [vectors, dimension] of a model with several a query. What is neither given nor
+          stored is missing, but for a timestamp of the interaction, which is then the time of this call. A history
+          longer than declared keeps its last values, other multi-valued features their first.
 
         Raises:
           ValueError: a feature is unknown, or has values of another type or too many; it names the feature and what

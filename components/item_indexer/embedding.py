@@ -19,7 +19,15 @@ from numpy.typing import NDArray
 ID = "id"
 EMBEDDING = "embedding"
 ATTRIBUTES = "attributes"
-SCHEMA = pa.schema([(ID, pa.large_binary()), (EMBEDDING, pa.list_(pa.float32())), (ATTRIBUTES, pa.large_string())])
+VECTORS = "vectors"  # how many of them stand in the embedding, one after the other
+SCHEMA = pa.schema(
+    [
+        (ID, pa.large_binary()),
+        (EMBEDDING, pa.list_(pa.float32())),
+        (VECTORS, pa.int32()),
+        (ATTRIBUTES, pa.large_string()),
+    ]
+)
 BATCH = 256
 SEPARATOR = "|"  # between the values of an attribute that has several
 
@@ -29,7 +37,7 @@ class Embedded:
     """Rows in the order of the ids' bytes."""
 
     ids: list[bytes]
-    embeddings: NDArray[np.float32]  # [rows, dimension]
+    embeddings: NDArray[np.float32]  # [rows, dimension], or [rows, vectors, dimension] where a row has several
     attributes: list[dict[str, str]]
 
 
@@ -56,7 +64,8 @@ class EmbedFn(beam.DoFn):
                 raise ValueError(f"a row has no {self._id_key!r}: every row needs an id to be embedded")
             yield {
                 ID: ids[0],
-                EMBEDDING: embedding.tolist(),
+                EMBEDDING: embedding.ravel().tolist(),
+                VECTORS: len(embedding) if embedding.ndim == 2 else 1,
                 ATTRIBUTES: json.dumps(_attributes(features, self._attribute_keys)),
             }
 
@@ -110,6 +119,9 @@ def read_embedded(folder: Path) -> Embedded:
     chunks = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in table[EMBEDDING].chunks]
     flat = np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
     embeddings = flat.reshape(len(ids), -1) if ids else flat.reshape(0, 0)
+    vectors = table[VECTORS][0].as_py() if ids else 1
+    if vectors > 1:
+        embeddings = embeddings.reshape(len(ids), vectors, -1)
     attributes = table[ATTRIBUTES].to_pylist()
     return Embedded(
         ids=[ids[row] for row in order],

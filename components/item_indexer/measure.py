@@ -32,7 +32,7 @@ def measure(index: ItemIndex, queries: NDArray[np.float32], config: IndexConfig)
 
     Args:
       index: to be measured.
-      queries: float32 [num_queries, dimension], at least one.
+      queries: float32 [num_queries, dimension] or [num_queries, vectors, dimension], at least one.
       config: K and the limit.
 
     Raises:
@@ -50,7 +50,8 @@ def measure(index: ItemIndex, queries: NDArray[np.float32], config: IndexConfig)
         exact, taken = _timed(index.search_exact, query, k)
         exact_times.append(taken)
         best, last = {hit.row for hit in exact}, exact[-1]
-        tied = last.score - ROUNDING * float(np.linalg.norm(query) * np.linalg.norm(index.embedding(last.row)))
+        length = np.linalg.norm(query, axis=-1).max()
+        tied = last.score - ROUNDING * float(length * np.linalg.norm(index.embedding(last.row)))
         found += sum(hit.row in best or hit.score >= tied for hit in approximate)
     index_p50, exact_p50 = median(index_times), median(exact_times)
     return Measurement(

@@ -73,12 +73,29 @@ class RankByModel(beam.DoFn):
         self, rows: list[HeldOut], catalogue: Catalogue, embeddings: np.ndarray
     ) -> Iterator[tuple[SliceKey, np.ndarray]]:
         queries = self._embedder("serialized_examples", [row.serialised for row in rows]).astype(np.float64)
-        step = max(1, SCORES_AT_ONCE // len(embeddings))
+        vectors = queries[0].size // embeddings.shape[1]
+        step = max(1, SCORES_AT_ONCE // (len(embeddings) * vectors))
         for start in range(0, len(rows), step):
-            # A product of float32 rounds differently at the edge of a block, so that equal items would
-            # get unequal scores. In float64, rounded afterwards, equal items are equal.
-            scores = (queries[start : start + step] @ embeddings.T).astype(np.float32)
+            scores = score_catalogue(queries[start : start + step], embeddings)
             yield from rank_by_slice(self._model, rows[start : start + step], scores, catalogue)
+
+
+def score_catalogue(queries: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
+    """The score of each item for each query: the dot product, of a query with K vectors the largest one.
+
+    Args:
+      queries: float64 [B, D] or [B, K, D].
+      embeddings: float64 [N, D].
+
+    Returns:
+      float32 [B, N].
+    """
+    # A product of float32 rounds differently at the edge of a block, so that equal items would
+    # get unequal scores. In float64, rounded afterwards, equal items are equal.
+    scores = queries.reshape(-1, queries.shape[-1]) @ embeddings.T
+    if queries.ndim == 3:
+        scores = scores.reshape(len(queries), -1, len(embeddings)).max(axis=1)
+    return scores.astype(np.float32)
 
 
 class RankByPopularity(beam.DoFn):

@@ -2,7 +2,9 @@
 
 from models.layers.augmented_vectors import AugmentedVectors
 from models.layers.feature_encoder import FeatureEncoder
+from models.layers.field_vectors import FieldVectors
+from models.layers.interest_capsules import InterestCapsules
 from models.layers.recency_pooling import RecencyPooling
 from models.layers.tower import Tower
 
-__all__ = ["AugmentedVectors", "FeatureEncoder", "RecencyPooling", "Tower"]
+__all__ = ["AugmentedVectors", "FeatureEncoder", "FieldVectors", "InterestCapsules", "RecencyPooling", "Tower"]

@@ -197,15 +197,19 @@ def test_query_vectors_out_of_the_history() -> None:
     np.testing.assert_allclose(lengths, [1, 1, 0], rtol=1e-6)
 
 
-def test_query_vectors_are_added_to_the_output() -> None:
+def test_augmented_vectors_are_added_to_the_outputs() -> None:
     model = dat(**OURS, mimic={"normalise": True})
+    item = {key: tf.constant(column[:1]) for key, column in helpers.small_catalogue().columns.items()}
+    item[features.CANDIDATE_INDEX] = tf.constant([0], tf.int64)
+    model.item_gain.assign(1e6)
+    np.testing.assert_allclose(model.item_embeddings(item), model.item_vectors(item), atol=1e-4)
     batch = helpers.small_batch()
     vectors = model.query_vectors(batch).numpy()
-    model.output_gain.assign(1e6)
+    model.query_gain.assign(1e6)
     # Nothing but the vector is left; where there is no history the tower alone answers.
     embeddings = model.query_embeddings(batch).numpy()
     np.testing.assert_allclose(embeddings[:2], vectors[:2], atol=1e-4)
-    model.output_gain.assign(0.0)
+    model.query_gain.assign(0.0)
     np.testing.assert_allclose(model.query_embeddings(batch).numpy()[2], embeddings[2], rtol=1e-6)
     assert not np.allclose(model.query_embeddings(batch).numpy()[:2], vectors[:2], atol=0.1)
 

@@ -106,3 +106,13 @@ def test_no_rows_and_no_files(tmp_path: Path) -> None:
         batches(tmp_path, rows=0, batch_size=2)
     with pytest.raises(ValueError, match="split items: no file matches"):
         data.matching_files([str(tmp_path / "none-*")], "items")
+
+
+def test_pairs_are_all_rows(tmp_path: Path) -> None:
+    helpers.write_records(tmp_path / "a.gz", [train_row(2), train_row(1, candidate_index=[3])])
+    helpers.write_records(tmp_path / "b.gz", [train_row(2)])
+    query, candidate = data.training_pairs([str(tmp_path / name) for name in ("a.gz", "b.gz")])
+    assert sorted(zip(query.tolist(), candidate.tolist(), strict=True)) == [(1, 3), (2, 0), (2, 0)]
+    helpers.write_records(tmp_path / "c.gz", [])
+    with pytest.raises(ValueError, match=r"split train has no rows in .*c\.gz and 0 more files"):
+        data.training_pairs([str(tmp_path / "c.gz")])

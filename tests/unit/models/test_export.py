@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +14,19 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from models import data, export, features
 from models.config import FeatureSpec, ModelConfig, TrainConfig
-from models.registry import build_model
+from models.registry import MODELS, build_model
 from models.retrieval_model import RetrievalModel
+from serving.index import build_index
+from serving.release import folder_fingerprint, write_release
+from serving.retriever import load_release
 from tests.unit.models import helpers
 from tests.unit.models.toy import SPEC, Toy
 
 pytestmark = pytest.mark.slow
 
 MODEL = ModelConfig(last_activation="linear", share_item_embedding=True, hidden_units=(16,))
+KINDS = sorted(MODELS)
+UNIT_LENGTH = ("dat", "two_tower", "youtube_dnn", "mind")
 
 # A process without this project's packages: nothing but TensorFlow may be needed.
 LOAD = """
@@ -36,24 +42,38 @@ np.save(sys.argv[2], made)
 """
 
 
+@pytest.fixture(scope="module", params=["dat"])
+def config(request: pytest.FixtureRequest) -> ModelConfig:
+    return MODEL.model_copy(update={"kind": request.param})
+
+
 @pytest.fixture(scope="module")
-def model(toy: Toy) -> RetrievalModel:
+def model(toy: Toy, config: ModelConfig) -> RetrievalModel:
     tf.keras.utils.set_random_seed(1)
-    encodings = features.make_encodings(SPEC, MODEL, toy.transform_output)
+    encodings = features.make_encodings(SPEC, config, toy.transform_output)
     negatives = {"sampling": "uniform", "alpha": 1.0}
     catalogue = data.load_catalogue([str(f) for f in toy.items.iterdir()], encodings, negatives)
-    made = build_model(MODEL, encodings, catalogue)
-    batches = data.training_batches([str(f) for f in toy.train.iterdir()], encodings, 3, 50, 1)
+    made = build_model(config, encodings, catalogue)
+    train_files = [str(f) for f in toy.train.iterdir()]
+    if not made.learns_by_gradient:
+        made.solve(*data.training_pairs(train_files), seed=1)
+        return made
+    batches = data.training_batches(train_files, encodings, 3, 50, 1)
     made.compile(optimizer="adam", jit_compile=False)
     made.fit(batches, verbose=0)
     return made
 
 
 @pytest.fixture(scope="module")
-def exported(toy: Toy, model: RetrievalModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(toy: Toy, model: RetrievalModel, config: ModelConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model") / "Format-Serving"
-    export.export_model(model, toy.transform_output, SPEC, MODEL, TrainConfig(), str(folder))
+    export.export_model(model, toy.transform_output, SPEC, config, TrainConfig(), str(folder))
     return folder
+
+
+@pytest.fixture(scope="module")
+def loaded(exported: Path) -> Any:
+    return tf.saved_model.load(str(exported))
 
 
 def serving_inputs(rows: list[helpers.Row]) -> dict[str, tf.Tensor]:
@@ -67,25 +87,28 @@ def serving_inputs(rows: list[helpers.Row]) -> dict[str, tf.Tensor]:
     }
 
 
-def test_all_ways_to_a_query_embedding_agree(toy: Toy, model: RetrievalModel, exported: Path) -> None:
-    rows = toy.raw_train
-    loaded = tf.saved_model.load(str(exported))
+@pytest.mark.parametrize("config", KINDS, indirect=True, scope="module")
+def test_all_ways_to_a_query_embedding_agree(toy: Toy, model: RetrievalModel, loaded: Any) -> None:
+    # Known queries, and two that are not: the one with a history, the other with nothing.
+    rows = [*toy.raw_train, {**toy.raw_held_out[0], "user": ["new"]}, {"user": ["nobody"], "time": [0], "history": []}]
     by_tensors = loaded.signatures["serving_default"](**serving_inputs(rows))["embedding"].numpy()
     examples = tf.constant([helpers.example(row) for row in rows])
     by_examples = loaded.signatures["serialized_examples"](examples=examples)["embedding"].numpy()
     records = next(iter(tf.data.TFRecordDataset([str(f) for f in toy.train.iterdir()], "GZIP").batch(1000)))
     parsed = tf.io.parse_example(records, features.query_parse_spec(model.encodings))
     in_memory = model.query_embeddings(features.query_columns(parsed, model.encodings)).numpy()
-    assert by_tensors.shape == (300, 32)
+    assert by_tensors.shape == ((302, 4, 32) if model.config.kind == "mind" else (302, 32))
     np.testing.assert_allclose(by_tensors, by_examples, atol=1e-6)
-    np.testing.assert_allclose(by_tensors, in_memory, atol=1e-6)
-    np.testing.assert_allclose(np.linalg.norm(by_tensors, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(by_tensors[:300], in_memory, atol=1e-6)
+    assert np.isfinite(by_tensors).all()
+    if model.config.kind in UNIT_LENGTH:
+        np.testing.assert_allclose(np.linalg.norm(by_tensors, axis=-1), 1, atol=1e-5)
     one_by_one = [loaded.signatures["serving_default"](**serving_inputs([row]))["embedding"][0] for row in rows[:7]]
     np.testing.assert_allclose(one_by_one, by_tensors[:7], atol=1e-6)
 
 
-def test_item_embeddings_are_the_ones_trained(toy: Toy, model: RetrievalModel, exported: Path) -> None:
-    loaded = tf.saved_model.load(str(exported))
+@pytest.mark.parametrize("config", KINDS, indirect=True, scope="module")
+def test_item_embeddings_are_the_ones_trained(toy: Toy, model: RetrievalModel, loaded: Any) -> None:
     examples = tf.constant([helpers.example(row) for row in toy.raw_items])
     made = loaded.signatures["item_examples"](examples=examples)["embedding"].numpy()
     records = next(iter(tf.data.TFRecordDataset([str(f) for f in toy.items.iterdir()], "GZIP").batch(1000)))
@@ -94,19 +117,55 @@ def test_item_embeddings_are_the_ones_trained(toy: Toy, model: RetrievalModel, e
     np.testing.assert_allclose(made, in_memory, atol=1e-6)
     unknown = [helpers.example({}), helpers.example({"item": ["new"], "price": [float("nan")], "tags": ["", "x"]})]
     made = loaded.signatures["item_examples"](examples=tf.constant(unknown))["embedding"].numpy()
-    np.testing.assert_allclose(np.linalg.norm(made, axis=1), 1, atol=1e-5)
+    assert np.isfinite(made).all()
+    if model.config.kind in UNIT_LENGTH:
+        np.testing.assert_allclose(np.linalg.norm(made, axis=1), 1, atol=1e-5)
 
 
-def test_signatures_are_those_of_the_contract(exported: Path) -> None:
-    loaded = tf.saved_model.load(str(exported))
+@pytest.mark.parametrize("config", KINDS, indirect=True, scope="module")
+def test_a_release_serves_the_trained_numbers(toy: Toy, model: RetrievalModel, exported: Path, tmp_path: Path) -> None:
+    def columns(folder: Path, spec: Any, dense: Any) -> dict[str, tf.Tensor]:
+        records = next(iter(tf.data.TFRecordDataset([str(f) for f in folder.iterdir()], "GZIP").batch(1000)))
+        return dense(tf.io.parse_example(records, spec(model.encodings)), model.encodings)
+
+    items = model.item_embeddings(columns(toy.items, features.item_parse_spec, features.item_columns)).numpy()
+    queries = model.query_embeddings(columns(toy.train, features.query_parse_spec, features.query_columns)).numpy()
+    ids = [row["item"][0] for row in toy.raw_items]
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    build_index(
+        tmp_path / "index",
+        embeddings=items[order],
+        ids=[ids[i].encode() for i in order],
+        attributes=[{}] * len(ids),
+        model_fingerprint=folder_fingerprint(exported),
+    )
+    asked = 7  # u1's third row: two items of history
+    known = [(b"u1", helpers.example(toy.raw_train[asked]))]
+    root = tmp_path / "releases"
+    version = write_release(
+        root, model_name="toy", features=SPEC, model=exported, index=tmp_path / "index", queries=known
+    )
+    answer = load_release(root / str(version)).recommend(query_id="u1", features={}, k=12)
+    scores = (queries[asked].reshape(-1, 32) @ items.T).max(axis=0)
+    assert answer.known_query
+    assert len(answer.hits) == 12
+    for hit in answer.hits:
+        assert hit.score == pytest.approx(scores[ids.index(hit.item_id.decode())], abs=1e-6, rel=1e-6)
+    assert [hit.score for hit in answer.hits] == sorted((hit.score for hit in answer.hits), reverse=True)
+
+
+@pytest.mark.parametrize("config", KINDS, indirect=True, scope="module")
+def test_signatures_are_those_of_the_contract(config: ModelConfig, loaded: Any) -> None:
     assert set(loaded.signatures) == {"serving_default", "serialized_examples", "item_examples"}
     inputs = loaded.signatures["serving_default"].structured_input_signature[1]
     assert {key: (s.shape.as_list(), s.dtype) for key, s in inputs.items()} == {
         key: (s.shape.as_list(), s.dtype) for key, s in features.serving_signature(SPEC).items()
     }
-    for signature in loaded.signatures.values():
+    query = [None, 4, 32] if config.kind == "mind" else [None, 32]
+    for name, signature in loaded.signatures.items():
         assert {key: s.dtype for key, s in signature.structured_outputs.items()} == {"embedding": tf.float32}
-        assert signature.structured_outputs["embedding"].shape.as_list() == [None, 32]
+        shape = signature.structured_outputs["embedding"].shape.as_list()
+        assert shape == ([None, 32] if name == "item_examples" else query)
 
 
 def test_plain_tensorflow_loads_it_and_odd_requests_are_finite(exported: Path, tmp_path: Path) -> None:
@@ -135,8 +194,7 @@ def test_a_query_that_is_all_zero_before_normalisation(toy: Toy, tmp_path: Path)
     np.testing.assert_array_equal(made, np.zeros([2, 32]))
 
 
-def test_warmup_requests_can_be_answered(exported: Path) -> None:
-    loaded = tf.saved_model.load(str(exported))
+def test_warmup_requests_can_be_answered(exported: Path, loaded: Any) -> None:
     records = list(tf.data.TFRecordDataset(str(exported / "assets.extra" / "tf_serving_warmup_requests")))
     assert len(records) == 2
     for record, rows in zip(records, (1, 8), strict=True):

@@ -8,12 +8,25 @@ import tensorflow as tf
 
 from models.config import ModelConfig
 from models.dat import DAT
+from models.factorization_machine import FactorizationMachine
+from models.matrix_factorization import MatrixFactorization
+from models.mind import MIND
 from models.registry import MODELS, build_model
 from models.two_tower import TwoTower
+from models.youtube_dnn import YoutubeDNN
 from tests.unit.models import helpers
 
+BY_HAND = {
+    "two_tower": TwoTower,
+    "dat": DAT,
+    "youtube_dnn": YoutubeDNN,
+    "mind": MIND,
+    "factorization_machine": FactorizationMachine,
+    "matrix_factorization": MatrixFactorization,
+}
 
-@pytest.mark.parametrize(("kind", "cls"), [("two_tower", TwoTower), ("dat", DAT)])
+
+@pytest.mark.parametrize(("kind", "cls"), BY_HAND.items())
 def test_a_model_built_from_its_config_equals_the_one_built_by_hand(kind: str, cls: type) -> None:
     config = ModelConfig(kind=kind, hidden_units=(6,), last_activation="linear")
     batch = helpers.small_batch()
@@ -27,7 +40,7 @@ def test_a_model_built_from_its_config_equals_the_one_built_by_hand(kind: str, c
 
 
 def test_every_kind_of_the_config_has_a_model() -> None:
-    assert set(MODELS) == set(ModelConfig.model_fields["kind"].annotation.__args__)
+    assert set(MODELS) == set(BY_HAND) == set(ModelConfig.model_fields["kind"].annotation.__args__)
 
 
 def test_history_reads_the_item_ids_table_when_shared() -> None:

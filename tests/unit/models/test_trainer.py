@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from models import trainer
 from models.config import ModelConfig, Objective, TrainConfig
+from models.registry import MODELS
 from tests.unit.models import helpers
 from tests.unit.models.toy import ITEMS, Toy
 
@@ -20,6 +21,7 @@ MODEL = ModelConfig(
     objective="in_batch_softmax", temperature=0.2, share_item_embedding=True, unknown_rate=0.1,
     mimic={"normalise": True}, alignment={"weight": 0.01},
 )  # fmt: skip
+LEARNS_BY_GRADIENT = [kind for kind, model in MODELS.items() if model.learns_by_gradient]
 TRAIN = TrainConfig(epochs=3, batch_size=32, learning_rate=0.01)
 
 
@@ -34,7 +36,9 @@ def held_out_ranks(folder: Path, toy: Toy) -> np.ndarray:
     queries = embeddings(folder, "serialized_examples", toy.raw_held_out)
     items = embeddings(folder, "item_examples", toy.raw_items)
     ranks = []
-    for row, scores in zip(toy.raw_held_out, queries @ items.T, strict=True):
+    if queries.ndim == 2:
+        queries = queries[:, np.newaxis]
+    for row, scores in zip(toy.raw_held_out, (queries @ items.T).max(axis=1), strict=True):
         chosen = {r["item"][0] for r in toy.raw_train if r["user"] == row["user"]}
         own = scores[ITEMS.index(row["item"][0])]
         others = [s for item, s in zip(ITEMS, scores, strict=True) if item not in chosen and item != row["item"][0]]
@@ -46,12 +50,11 @@ def held_out_ranks(folder: Path, toy: Toy) -> np.ndarray:
 @pytest.mark.parametrize(
     "model",
     [
-        MODEL,
-        MODEL.model_copy(update={"kind": "two_tower"}),
+        *(MODEL.model_copy(update={"kind": kind}) for kind in LEARNS_BY_GRADIENT),
         MODEL.model_copy(update={"objective": Objective.SAMPLED_BCE}),
         MODEL.model_copy(update={"objective": Objective.SAMPLED_SOFTMAX, "learn_temperature": True}),
     ],
-    ids=["dat", "two_tower", "sampled_bce", "sampled_softmax, learned temperature"],
+    ids=[*LEARNS_BY_GRADIENT, "sampled_bce", "sampled_softmax, learned temperature"],
 )
 def test_learns_who_likes_what(model: ModelConfig, toy: Toy, tmp_path: Path) -> None:
     trainer.run_fn(toy.fn_args(tmp_path, model, TRAIN.model_copy(update={"epochs": 15})))
@@ -60,6 +63,24 @@ def test_learns_who_likes_what(model: ModelConfig, toy: Toy, tmp_path: Path) -> 
     assert (1 / ranks).mean() > 0.9
     assert list((tmp_path / "logs").rglob("events.out.tfevents*"))
     assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_matrix_factorization_learns_without_epochs_or_negatives(
+    toy: Toy, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="retrieval.progress")
+    config = ModelConfig(kind="matrix_factorization", output_dim=2, als={"iterations": 5, "alpha": 10.0})
+    negatives = json.dumps({"per_positive": 0, "sampling": "uniform", "alpha": 0.75})
+    trainer.run_fn(toy.fn_args(tmp_path, config, TRAIN, negatives=negatives))
+    assert (1 / held_out_ranks(tmp_path, toy)).mean() > 0.9
+    assert progress_told(caplog) == [f"iteration {i} of 5" for i in range(1, 6)]
+    assert not (tmp_path / "checkpoints").exists()
+    # Embedded by their history alone, the queries find their group too.
+    strangers = embeddings(
+        tmp_path, "serialized_examples", [{**row, "user": [f"new{i}"]} for i, row in enumerate(toy.raw_held_out)]
+    )
+    items = embeddings(tmp_path, "item_examples", toy.raw_items)
+    assert [int(s.argmax()) % 2 for s in strangers @ items.T] == [u % 2 for u in range(60)]
 
 
 class Killed(Exception):

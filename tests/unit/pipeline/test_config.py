@@ -73,21 +73,23 @@ def test_the_template_explains_every_key() -> None:
     from components.item_indexer.config import IndexConfig
     from components.negative_sampler.config import NegativesConfig
     from components.retrieval_evaluator.config import EvaluationConfig, Threshold
-    from models.config import AlignmentConfig, MimicConfig
+    from models.config import AlignmentConfig, AlsConfig, MimicConfig, MindConfig
     from serving.config import ServingConfig
 
     models = [PipelineConfig, Feature, ModelConfig, MimicConfig, AlignmentConfig, TrainConfig, NegativesConfig]
-    models += [IndexConfig, EvaluationConfig, Threshold, ServingConfig, ingestion.DataConfig]
+    models += [MindConfig, AlsConfig, IndexConfig, EvaluationConfig, Threshold, ServingConfig, ingestion.DataConfig]
     models += [ingestion.InteractionFiles, ingestion.ItemFiles, ingestion.QueryFiles]
     models += [ingestion.SplitByLast, ingestion.SplitByTime]
     missing = {key for model in models for key in keys(model) if key not in text}
     assert missing == set()
 
 
-def test_in_batch_softmax_needs_no_sampled_negatives(tmp_path: Path) -> None:
-    tree = _with(("negatives", "per_positive"), 0)
-    tree["model"] = {"objective": "in_batch_softmax"}
-    assert _load(tmp_path, tree).negatives.per_positive == 0
+def test_who_needs_negatives(tmp_path: Path) -> None:
+    tree = {**TREE, "negatives": {"per_positive": 0}}
+    with pytest.raises(ConfigError, match=r"sampled_bce needs negatives\.per_positive of at least 1"):
+        _load(tmp_path, tree)
+    for model in ({"kind": "matrix_factorization"}, {"kind": "youtube_dnn", "objective": "in_batch_softmax"}):
+        assert _load(tmp_path, {**tree, "model": model}).negatives.per_positive == 0
 
 
 def test_the_tree_is_frozen(tmp_path: Path) -> None:
@@ -113,6 +115,13 @@ def test_the_tree_is_frozen(tmp_path: Path) -> None:
             "guess",
             "model.objective: input should be 'sampled_bce', 'sampled_softmax' or 'in_batch",
         ),
+        (("model",), {"kind": "mind"}, "model.kind mind needs a feature of kind history"),
+        (
+            ("model",),
+            {"kind": "factorization_machine", "output_dim": 1},
+            "model: output_dim is 1: factorization_machine needs 2 at least",
+        ),
+        (("model",), {"als": {"alpha": 0}}, "model.als.alpha: input should be greater than 0 (given: 0)"),
         (("features", 0, "kind"), "idd", "features[0].kind: input should be"),
         (("features", 0, "side"), "interaction", "features[0]: feature 'user': side must be query or item for kind id"),
         (("name",), "Shop 1", "name: string should match pattern"),

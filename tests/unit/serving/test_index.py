@@ -304,6 +304,59 @@ def test_awkward_ids_and_attributes(tmp_path: Path) -> None:
     assert index.manifest.attributes == ('na"me', "title")
 
 
+def test_several_vectors_by_hand(tmp_path: Path) -> None:
+    index = build(tmp_path / "i", np.array([[1, 0], [0, 1], [2, 2], [-3, 0], [0, -1]]))
+    query = np.array([[1, 0], [-2, 1]], dtype=np.float32)
+    # By the first vector 1, 0, 2, -3, 0; by the second -2, 1, -2, 6, -1.
+    expected = [(b"000003", 6.0), (b"000002", 2.0), (b"000000", 1.0), (b"000001", 1.0), (b"000004", 0.0)]
+    for search in (index.search, index.search_exact):
+        for k in range(1, 7):
+            assert [(hit.item_id, hit.score) for hit in search(query, k)] == expected[:k]
+        hits = search(query, 2, {b"000003", b"000000"})
+        assert [(hit.item_id, hit.score) for hit in hits] == [(b"000002", 2.0), (b"000001", 1.0)]
+
+
+@pytest.mark.parametrize("vectors", [1, 4])
+def test_several_vectors_by_brute_force_equal_exact_search(tmp_path: Path, vectors: int) -> None:
+    rng = np.random.default_rng(vectors)
+    reference, index = build(tmp_path / "i", rng.normal(size=(900, 8))), ScannOnly(tmp_path / "i")
+    for k in (1, 7, 300, 900):
+        query = rng.normal(size=(vectors, 8)).astype(np.float32)
+        best = reference.search_exact(query, 20)
+        for exclude in ((), [hit.item_id for hit in best[::2]]):
+            found, exact = index.search(query, k, exclude), reference.search_exact(query, k, exclude)
+            assert [hit.row for hit in found] == [hit.row for hit in exact]
+            np.testing.assert_allclose([hit.score for hit in found], [hit.score for hit in exact], atol=1e-5)
+
+
+def test_several_vectors_by_hashing(large: tuple[ItemIndex, np.ndarray, np.ndarray]) -> None:
+    index, embeddings, queries = large
+    shares = []
+    for query in queries.reshape(50, 4, -1):
+        found = index.search(query, 100)
+        scores = (embeddings @ query.T).max(axis=1)
+        np.testing.assert_allclose([hit.score for hit in found], scores[[hit.row for hit in found]], atol=1e-6)
+        shares.append(len({hit.row for hit in found} & set(np.argsort(-scores)[:100].tolist())) / 100)
+    assert np.mean(shares) > 0.95
+
+
+def test_items_of_any_length_by_hashing(tmp_path: Path) -> None:
+    """Factors have no unit length: here from 1/100 to 3, some zero, with a bias that the query meets with 1."""
+    items, queries = clustered(21_000, 31)
+    rng = np.random.default_rng(9)
+    lengths = np.exp(rng.uniform(np.log(0.01), np.log(3), size=(len(items), 1)))
+    lengths[::50] = 0
+    embeddings = np.hstack([items * lengths, rng.normal(size=(len(items), 1)) * 0.3]).astype(np.float32)
+    embeddings[::50] = 0
+    index = build(tmp_path / "i", embeddings)
+    assert index.manifest.searcher.kind == "hashing"
+    shares = []
+    for query in np.hstack([queries * 2, np.ones((len(queries), 1))]).astype(np.float32):
+        exact = {hit.row for hit in index.search_exact(query, 100)}
+        shares.append(len(exact & {hit.row for hit in index.search(query, 100)}) / 100)
+    assert np.mean(shares) > 0.95
+
+
 def test_measurement_stands_at_the_top_level(tmp_path: Path) -> None:
     build(tmp_path / "i", np.array([[1], [2]]))
     measurement = Measurement(

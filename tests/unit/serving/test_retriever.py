@@ -74,6 +74,38 @@ def test_nothing_asked(retriever: Retriever) -> None:
         retriever.recommend(query_id="", features={}, k=1)
 
 
+@pytest.fixture(scope="module")
+def two_vectors(tmp_path_factory: pytest.TempPathFactory) -> Retriever:
+    folder = tmp_path_factory.mktemp("two")
+    model = tiny.save_model(folder / "m", tiny.TwoVectors())
+    warm_up(model, (1, 2))
+    version = tiny.publish(folder / "r", model, folder / "index")
+    return load_release(folder / "r" / str(version))
+
+
+def test_an_item_has_the_score_of_the_vector_that_suits_it_best(two_vectors: Retriever) -> None:
+    # [1, 0, 0, 0] gives the items 1 to 5, [0, 2, 0, .] twice 5 to 1: 10, 8, 6, 4, 2.
+    asked = {"w": [1.0], "tags": ["x", "y"]}
+    assert two_vectors.tower.embed("", None, {**asked, "time": [7]}).tolist() == [[1, 0, 0, 0], [0, 2, 0, 7]]
+    answer = two_vectors.recommend(query_id="", features=asked, k=5)
+    assert [(hit.item_id.decode(), hit.score) for hit in answer.hits] == [
+        ("i1", 10.0), ("i2", 8.0), ("i3", 6.0), ("i5", 5.0), ("i4", 4.0),
+    ]  # fmt: skip
+    assert not answer.truncated
+
+
+def test_several_vectors_with_exclusions(two_vectors: Retriever) -> None:
+    asked = {"w": [1.0], "tags": ["x", "y"]}
+    answer = two_vectors.recommend(query_id="", features=asked, k=2, exclude=["i1", "i3", "none"])
+    assert [(hit.item_id.decode(), hit.score) for hit in answer.hits] == [("i2", 8.0), ("i5", 5.0)]
+    assert not answer.truncated
+    # alice has seen i4 and i5. [1, 0, 0, 0] and [0, 2, 1, .]: i1, i2, i3 are left.
+    answer = two_vectors.recommend(query_id="alice", features=asked, k=4, exclude_seen=True)
+    assert ids(answer) == ["i3", "i2", "i1"]
+    assert answer.hits[0].score == 303.0  # her id counts 100: [101, 0, 0, 0]
+    assert answer.truncated
+
+
 def warm_up(model: Path, tags_shape: tuple[int, int]) -> None:
     log = prediction_log_pb2.PredictionLog()
     inputs = log.predict_log.request.inputs
@@ -106,6 +138,13 @@ def test_failing_warm_up_request_fails_the_load(tmp_path: Path) -> None:
 def test_index_of_another_dimension_is_refused(tmp_path: Path, model: Path) -> None:
     version = tiny.publish(tmp_path / "r", model, tmp_path / "index", items={"a": [1, 2]})
     with pytest.raises(ReleaseError, match=r"the tower's embedding has shape \[4\], the index \[2\]"):
+        load_release(tmp_path / "r" / str(version))
+
+
+def test_several_vectors_of_another_dimension_are_refused(tmp_path: Path) -> None:
+    model = tiny.save_model(tmp_path / "m", tiny.TwoVectors())
+    version = tiny.publish(tmp_path / "r", model, tmp_path / "index", items={"a": [1, 2]})
+    with pytest.raises(ReleaseError, match=r"the tower's embedding has shape \[2, 4\], the index \[2\]"):
         load_release(tmp_path / "r" / str(version))
 
 

@@ -43,6 +43,9 @@ class TinyModel(tf.Module):
         super().__init__()
         self.offset = tf.Variable(offset)
 
+    def embed(self, first: tf.Tensor, tags: tf.Tensor, history: tf.Tensor, moment: tf.Tensor) -> tf.Tensor:
+        return tf.stack([first, tags, history, moment], axis=1)
+
     @tf.function(
         input_signature=[
             tf.TensorSpec([None], tf.string, name="user_id"),
@@ -55,7 +58,7 @@ class TinyModel(tf.Module):
     def serving_default(self, user_id, w, tags, history, time):
         first = tf.where(tf.math.is_nan(w), 0.0, w) + tf.where(user_id == "alice", 100.0, 0.0) + self.offset
         moment = tf.where(time == -1, -1.0, tf.cast(time % 1000, tf.float32))
-        return {"embedding": tf.stack([first, filled(tags), filled(history), moment], axis=1)}
+        return {"embedding": self.embed(first, filled(tags), filled(history), moment)}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
     def serialized_examples(self, examples):
@@ -81,6 +84,15 @@ class TinyModel(tf.Module):
     def item_examples(self, examples):
         parsed = tf.io.parse_example(examples, {name: tf.io.FixedLenFeature([], tf.float32) for name in "abcd"})
         return {"embedding": tf.stack([parsed[name] for name in "abcd"], axis=1)}
+
+
+class TwoVectors(TinyModel):
+    """Two vectors a query: the first number alone, and the other three."""
+
+    def embed(self, first: tf.Tensor, tags: tf.Tensor, history: tf.Tensor, moment: tf.Tensor) -> tf.Tensor:
+        zero = tf.zeros_like(first)
+        vectors = [[first, zero, zero, zero], [zero, tags, history, moment]]
+        return tf.stack([tf.stack(vector, axis=1) for vector in vectors], axis=1)
 
 
 def save_model(folder: Path, model: TinyModel | None = None) -> Path:

@@ -19,7 +19,6 @@ from components.ingestion.ordering import (
     split_names,
 )
 
-
 BY_TIME = SplitByTime(by="time", eval_from=datetime(2020, 1, 1, tzinfo=timezone.utc))
 BY_LAST = SplitByLast(by="last", eval=0, test=1)
 

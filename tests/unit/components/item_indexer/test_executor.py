@@ -163,3 +163,12 @@ def test_component() -> None:
     )
     assert component.outputs["index"].type is ItemIndexArtifact
     assert component.exec_properties == {"config": "{}", "features": "{1}", "show": "[]", "code_fingerprint": "abc"}
+
+
+def test_queries_of_several_vectors_measure_the_index(tmp_path: Path) -> None:
+    run = Run(tmp_path, tiny.save_model(tmp_path / "two", tiny.TwoVectors()))
+    run.splits(items=ITEMS, eval=QUERIES)
+    index = run.do(IndexConfig(recall_at=2, sample_queries=4))
+    measured = index.manifest.measurement
+    assert measured is not None
+    assert (measured.recall, measured.queries) == (1.0, 4)

@@ -73,6 +73,14 @@ def test_recall_by_hand(tmp_path: Path) -> None:
     assert "\n" not in str(raised.value)
 
 
+def test_recall_of_several_vectors(tmp_path: Path) -> None:
+    index = Lossy(save_index(tmp_path / "i", "f", ITEMS))
+    # [1, 0, ..] gives 1 to 5, [0, 2, ..] 10 to 2. The best are i1 10, i2 8, i3 6, i5 5, i4 4, i5 is missed.
+    query = np.array([[[1, 0, 0, 0], [0, 2, 0, 0]]], dtype=np.float32)
+    assert measure(index, query, IndexConfig(recall_at=3)).recall == 1.0
+    assert measure(index, query, IndexConfig(recall_at=4)).recall == 0.75
+
+
 def test_no_query_is_an_error(tmp_path: Path) -> None:
     index = ItemIndex(save_index(tmp_path / "i", "f", ITEMS))
     with pytest.raises(ValueError, match="no query"):

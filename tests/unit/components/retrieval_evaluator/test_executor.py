@@ -5,6 +5,7 @@ from math import log2
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from tfx.dsl.components.base import base_beam_executor
@@ -14,6 +15,7 @@ from components.artifacts import ItemCounts
 from components.retrieval_evaluator.component import RetrievalEvaluator
 from components.retrieval_evaluator.config import EvaluationConfig, Threshold
 from components.retrieval_evaluator.executor import Executor
+from components.retrieval_evaluator.ranking import score_catalogue
 from models.config import Feature, FeatureSpec, Kind, Side
 
 TWO_THREADS = ["--runner=DirectRunner", "--direct_running_mode=multi_threading", "--direct_num_workers=2"]
@@ -282,6 +284,28 @@ def test_a_blessed_model_of_another_dimension(tmp_path: Path) -> None:
 
     models = metrics["splits"]["eval"]["models"]
     assert models["blessed"] == models["candidate"]
+
+
+def test_of_several_vectors_the_largest_score_counts() -> None:
+    queries = np.array([[[1.0, 0], [0, 2]], [[-1, 0], [0, -1]]])
+    items = np.array([[3.0, 1], [1, 2], [-1, -4]])
+    # First query: 3 or 2, 1 or 4, -1 or -8. Second: -3 or -1, -1 or -2, 1 or 4.
+    assert score_catalogue(queries, items).tolist() == [[3, 4, -1], [-1, -1, 4]]
+    assert score_catalogue(queries[:, 1], items).tolist() == [[2, 4, -8], [-1, -2, 4]]
+    assert np.isnan(score_catalogue(np.array([[[1.0, 0], [np.nan, 0]]]), items)).all()
+
+
+def test_a_model_with_several_vectors_a_query(tmp_path: Path) -> None:
+    # All films are above 0, so that the largest score is the one that a single vector of USERS gives.
+    users = {"u1": [[-1.0], [1.0]], "u2": [[-2.0], [-1.0]], "u3": [[1.0], [-5.0]]}
+    model = standard_artifacts.Model()
+    model.uri, model.id = str(tmp_path / "two"), 7
+    Lookup(users, {film: [value] for film, value in FILMS.items()}).save(tmp_path / "two/Format-Serving")
+
+    several, _ = run(tmp_path / "several", model=model)
+    one, _ = run(tmp_path / "one")
+
+    assert several == one
 
 
 @pytest.mark.slow
