@@ -27,9 +27,13 @@ def _duration(seconds: float) -> str:
 
 
 def failure(log: Path, code: int) -> str:
-    """Why a process ended: the last exception in its log, or else its exit code."""
-    errors = _ERROR.findall(log.read_text(errors="replace"))
-    return errors[-1] if errors else f"exit code {code}"
+    """Why a process ended: the last exception in its log, or else its last line and exit code."""
+    text = log.read_text(errors="replace")
+    errors = _ERROR.findall(text)
+    if errors:
+        return errors[-1]
+    last = (text.strip().splitlines() or ["it printed nothing"])[-1]
+    return f"{last} (exit code {code})"
 
 
 def seconds_left(todo: Sequence[Cell], spent: Sequence[tuple[Cell, float]]) -> float | None:
@@ -191,11 +195,12 @@ def run_plan(plan: Plan, console: Console, only_row: str | None = None) -> list[
             taken = time.monotonic() - started
             if cell.done:
                 spent.append((cell, taken))
-            left = seconds_left(todo[number:], spent)
+            rest = todo[number:]
+            left = seconds_left(rest, spent)
             console.print(
                 f"  [{number:3d}/{len(todo)}] {name:<60} {'' if cell.done else 'FAILED '}{taken:5.0f} s; "
                 f"{_duration(time.monotonic() - begun)} so far"
-                + (f", about {_duration(left)} left" if left is not None else ""),
+                + (f", about {_duration(left)} left" if rest and left is not None else ""),
                 soft_wrap=True,
             )
     return failed

@@ -81,5 +81,6 @@ def relative_gains(reference: np.ndarray, others: np.ndarray, groups: np.ndarray
         drawn += np.arange(size)[:, np.newaxis] * len(names)
         times = np.bincount(drawn.ravel(), minlength=size * len(names)).reshape(size, len(names))
         totals.append(times @ sums)
-    low, high = np.percentile(gain(np.concatenate(totals)), [2.5, 97.5], axis=0)
+    with np.errstate(invalid="ignore"):  # between two infinite draws
+        low, high = np.percentile(gain(np.concatenate(totals)), [2.5, 97.5], axis=0)
     return np.stack([gain(sums.sum(axis=0)[np.newaxis])[0], low, high], axis=-1)
