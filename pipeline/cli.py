@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from pipeline.config import ConfigError, PipelineConfig, load_config
-from pipeline.datasets import DATASETS, DatasetError
+from pipeline.datasets import DOWNLOADED, FROM_FOLDER, DatasetError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -45,14 +45,31 @@ class UserError(RuntimeError):
 
 @app.command()
 def data(
-    name: Annotated[str, typer.Argument(help=f"One of: {', '.join(DATASETS)}.")],
+    name: Annotated[str, typer.Argument(help=f"One of: {', '.join([*DOWNLOADED, *FROM_FOLDER])}.")],
     folder: Annotated[Path | None, typer.Option(help="Where to write; default: data/NAME.")] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="amazon_beauty only: the folder with Beauty.txt and Beauty_item2attributes.json "
+            "from folder data of the public repository RUCAIBox/CIKM2020-S3Rec, "
+            "or with interactions.csv.gz and items.csv.gz made of them.",
+        ),
+    ] = None,
 ) -> None:
-    """Download a public data set and write it as CSV files that the pipeline reads."""
-    if name not in DATASETS:
-        raise UserError(f"no data set {name!r}; there is: {', '.join(DATASETS)}")
+    """Write a public data set as CSV files that the pipeline reads; all but amazon_beauty are downloaded."""
     target = folder or Path("data") / name
-    DATASETS[name](target)
+    if name in FROM_FOLDER:
+        if source is None:
+            raise UserError(f"{name} is not downloaded: give the folder of its files with --source (see --help)")
+        FROM_FOLDER[name](source, target)
+    elif name not in DOWNLOADED:
+        raise UserError(f"no data set {name!r}; there is: {', '.join([*DOWNLOADED, *FROM_FOLDER])}")
+    elif source is not None:
+        raise UserError(f"{name} is downloaded: leave out --source")
+    else:
+        DOWNLOADED[name](target)
     typer.echo(f"{name}: {', '.join(sorted(p.name for p in target.iterdir()))} in {target}")
 
 
