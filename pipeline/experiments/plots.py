@@ -46,7 +46,8 @@ def _by_epoch(axis: Axes, curves: dict[str, dict[str, list[float]]], value: str,
             axis.plot(range(1, len(curve[value]) + 1), curve[value], marker=".", label=row)
     axis.set(xlabel="epoch", ylabel=label)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize="small")
+    if axis.lines:
+        axis.legend(fontsize="small")
 
 
 def _categories(path: Path, parts: dict[str, Any], reference: str, baseline: str) -> None:
@@ -96,7 +97,7 @@ def write_plots(results: dict[str, Any], folder: Path) -> list[Path]:
         compared = {
             category: part
             for category, part in figures["slices"]["category"].items()
-            if part["baseline_gain"] and part["baseline_gain"]["HR@100"]
+            if part["baseline_gain"] and None not in part["baseline_gain"]["HR@100"].values()
         }
         if compared:
             written.append(folder / f"categories-{dataset}.png")

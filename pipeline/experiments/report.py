@@ -25,10 +25,10 @@ def _figure(value: dict[str, Any]) -> str:
     return f"{value['mean']:.4f}" if half is None else f"{value['mean']:.4f} ± {half:.4f}"
 
 
-def _gain(value: dict[str, float] | None) -> str:
-    if value is None:
-        return "-"
-    gain, low, high = (f"{100 * value[key]:+.1f}" for key in ("gain", "low", "high"))
+def _gain(value: dict[str, float | None]) -> str:
+    gain, low, high = (
+        "-" if part is None else f"{100 * part:+.1f}" for part in (value["gain"], value["low"], value["high"])
+    )
     return f"{gain} % [{low}, {high}]"
 
 
@@ -64,7 +64,7 @@ def _dataset(name: str, figures: dict[str, Any], grid: dict[str, Any], seeds: in
                     f"{part['train_rows']:,}",
                     f"{part['rows']:,}",
                     *(f"{part['metrics'][row][SLICE_METRIC]:.3f}" for row in shown),
-                    _gain(gain and gain[SLICE_METRIC]),
+                    _gain(gain[SLICE_METRIC]) if gain else "-",
                 )
             )
     return [*lines, ""]

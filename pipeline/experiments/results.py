@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,10 +31,11 @@ def mean_and_interval(ranks: Sequence[np.ndarray]) -> dict[str, Any]:
 
 
 def _comparison(gain: np.ndarray) -> dict[str, Any]:
-    """By metric {"gain", "low", "high"}; None where the other row is 0 in a draw, so that there is no ratio."""
+    """By metric {"gain", "low", "high"}; None is no number, for the other row is 0, itself or in too many draws."""
+    finite = [[value if math.isfinite(value) else None for value in values] for values in gain.tolist()]
     return {
-        metric: dict(zip(("gain", "low", "high"), values.tolist(), strict=True)) if np.isfinite(values).all() else None
-        for metric, values in zip(METRICS, gain, strict=True)
+        metric: dict(zip(("gain", "low", "high"), values, strict=True))
+        for metric, values in zip(METRICS, finite, strict=True)
     }
 
 
