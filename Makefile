@@ -1,7 +1,7 @@
 PYTHON := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo test test-fast lint format lock proto clean
+.PHONY: help setup demo experiments experiments-quick test test-fast lint format lock proto clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -11,6 +11,12 @@ setup:  ## make .venv from requirements.lock
 
 demo: setup  ## MovieLens-100K from download to a served recommendation
 	@$(PYTHON) -m pipeline demo
+
+experiments: setup  ## all models, data sets and seeds: one table and plots (hours; goes on where it was interrupted)
+	@$(PYTHON) -m pipeline experiment --grid configs/experiments/full.yaml
+
+experiments-quick: setup  ## the main rows, one seed
+	@$(PYTHON) -m pipeline experiment --grid configs/experiments/quick.yaml
 
 test: setup  ## all tests
 	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder

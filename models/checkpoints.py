@@ -58,7 +58,8 @@ class TrainingCheckpoints:
         self._epochs.assign(epochs)
         self._manager.save(checkpoint_number=epochs)
 
-    def remove(self) -> None:
-        """Removes the folder: the run is finished."""
-        if tf.io.gfile.exists(self._folder):
-            tf.io.gfile.rmtree(self._folder)
+
+def remove_checkpoints(folder: str) -> None:
+    """Removes a run's folder, if it has one: the run is finished."""
+    if tf.io.gfile.exists(folder):
+        tf.io.gfile.rmtree(folder)

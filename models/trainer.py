@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from models import data, export, features
-from models.checkpoints import TrainingCheckpoints
+from models.checkpoints import TrainingCheckpoints, remove_checkpoints
 from models.config import FeatureSpec, ModelConfig, TrainConfig
 from models.optimizer import LazyAdam
 from models.registry import build_model
@@ -120,12 +121,70 @@ def _build(model: RetrievalModel, optimizer: tf.keras.optimizers.Optimizer, batc
     model.compile(optimizer=optimizer, jit_compile=False)
 
 
-def run_fn(fn_args: Any) -> None:
-    """Trains a model and exports it.
+def train(
+    settings: Settings,
+    train_files: Sequence[str],
+    item_files: Sequence[str],
+    transform_output: tft.TFTransformOutput,
+    callbacks: Sequence[tf.keras.callbacks.Callback],
+) -> RetrievalModel:
+    """Trains a model.
 
     A run that was killed goes on after its last finished epoch, with another order of the rows. Equal
     seeds give equal results up to the order in which parallel sums are rounded. A model that does not
     learn by gradient is solved at once, without epochs, checkpoints or TensorBoard.
+
+    Args:
+      settings: what to train and how; its run_folder keeps the checkpoints, which stay.
+      train_files: transformed train rows with negatives.
+      item_files: the transformed items split with counts.
+      transform_output: the Transform graph behind which the files were made.
+      callbacks: further ones.
+
+    Raises:
+      ValueError: the config or the input does not fit.
+      FloatingPointError: the loss is not finite.
+    """
+    seed, epochs = settings.train.seed, settings.train.epochs
+
+    tf.keras.utils.set_random_seed(seed)
+    encodings = features.make_encodings(settings.spec, settings.model, transform_output)
+    catalogue = data.load_catalogue(item_files, encodings, settings.negatives)
+    model = build_model(settings.model, encodings, catalogue)
+    if not model.learns_by_gradient:
+        model.solve(*data.training_pairs(train_files), seed)
+        return model
+    optimizer = LazyAdam(settings.train.learning_rate, jit_compile=False)
+
+    def batches(seed: int) -> tf.data.Dataset:
+        return data.training_batches(
+            train_files,
+            encodings,
+            settings.negatives["per_positive"],
+            settings.train.batch_size,
+            seed,
+            settings.negatives["hard_per_positive"],
+        )
+
+    _build(model, optimizer, batches(seed))
+    checkpoints = TrainingCheckpoints(settings.run_folder([*train_files, *item_files]), model, optimizer)
+    done = checkpoints.restore()
+    if done:
+        progress.info("going on after epoch %d of %d", done, epochs)
+    # The shuffling starts anew: with the same seed it would repeat the first epochs' order.
+    tf.keras.utils.set_random_seed(seed + done)
+    model.fit(
+        batches(seed + done),
+        epochs=epochs,
+        initial_epoch=done,
+        verbose=0,
+        callbacks=[StopOnBadLoss(), Progress(), SaveEpoch(checkpoints), *callbacks],
+    )
+    return model
+
+
+def run_fn(fn_args: Any) -> None:
+    """Trains a model and exports it.
 
     Args:
       fn_args: TFX's FnArgs. train_files: transformed train rows with negatives; eval_files: the
@@ -141,50 +200,9 @@ def run_fn(fn_args: Any) -> None:
     train_files = data.matching_files(fn_args.train_files, "train")
     item_files = data.matching_files(fn_args.eval_files, "items")
     transform_output = tft.TFTransformOutput(fn_args.transform_output)
-    seed, epochs = settings.train.seed, settings.train.epochs
-
-    tf.keras.utils.set_random_seed(seed)
-    encodings = features.make_encodings(settings.spec, settings.model, transform_output)
-    catalogue = data.load_catalogue(item_files, encodings, settings.negatives)
-    model = build_model(settings.model, encodings, catalogue)
-    if not model.learns_by_gradient:
-        model.solve(*data.training_pairs(train_files), seed)
-        export.export_model(
-            model, transform_output, settings.spec, settings.model, settings.train, fn_args.serving_model_dir
-        )
-        return
-    optimizer = LazyAdam(settings.train.learning_rate, jit_compile=False)
-
-    def batches(seed: int) -> tf.data.Dataset:
-        return data.training_batches(
-            train_files,
-            encodings,
-            settings.negatives["per_positive"],
-            settings.train.batch_size,
-            seed,
-            settings.negatives["hard_per_positive"],
-        )
-
-    _build(model, optimizer, batches(seed))
-    checkpoints = TrainingCheckpoints(settings.run_folder(train_files + item_files), model, optimizer)
-    done = checkpoints.restore()
-    if done:
-        progress.info("going on after epoch %d of %d", done, epochs)
-    # The shuffling starts anew: with the same seed it would repeat the first epochs' order.
-    tf.keras.utils.set_random_seed(seed + done)
-    model.fit(
-        batches(seed + done),
-        epochs=epochs,
-        initial_epoch=done,
-        verbose=0,
-        callbacks=[
-            StopOnBadLoss(),
-            Progress(),
-            SaveEpoch(checkpoints),
-            tf.keras.callbacks.TensorBoard(fn_args.model_run_dir, write_graph=False),
-        ],
-    )
+    board = tf.keras.callbacks.TensorBoard(fn_args.model_run_dir, write_graph=False)
+    model = train(settings, train_files, item_files, transform_output, [board])
     export.export_model(
         model, transform_output, settings.spec, settings.model, settings.train, fn_args.serving_model_dir
     )
-    checkpoints.remove()
+    remove_checkpoints(settings.run_folder([*train_files, *item_files]))

@@ -149,6 +149,45 @@ def recommend(
 
 
 @app.command()
+def experiment(
+    grid: Annotated[Path, typer.Option("--grid", "-g", help="The YAML file that names data sets, rows and seeds.")],
+    split: Annotated[str, typer.Option(help="What is ranked: test, or eval for choosing settings.")] = "test",
+    only_dataset: Annotated[str | None, typer.Option(help="Leave out the other data sets.")] = None,
+    only_row: Annotated[str | None, typer.Option(help="Run no other row; the report shows what is finished.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Instead of the grid's.")] = None,
+    report_only: Annotated[bool, typer.Option("--report-only", help="Run nothing.")] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the report; default: runs/experiments/report/<grid>-<split>.")
+    ] = None,
+) -> None:
+    """Run a grid of data sets x rows x seeds and write one table and plots. Finished cells are not run again."""
+    from rich.console import Console
+
+    from pipeline.experiments.config import load_grid
+    from pipeline.experiments.plan import ROOT, make_plan
+    from pipeline.experiments.report import write_report
+    from pipeline.experiments.results import collect
+    from pipeline.experiments.runner import run_plan
+
+    loaded = load_grid(grid)
+    known = {
+        "--split": (split, ["eval", "test"]),
+        "--only-dataset": (only_dataset, list(loaded.datasets)),
+        "--only-row": (only_row, [row.name for row in loaded.rows]),
+    }
+    for option, (value, there) in known.items():
+        if value is not None and value not in there:
+            raise UserError(f"{option}: no {value!r}; there is: {', '.join(there)}")
+    console = Console(highlight=False)
+    plan = make_plan(loaded, grid, evaluation=split, seeds=seeds, datasets=[only_dataset] if only_dataset else None)
+    failed = [] if report_only else run_plan(plan, console, only_row)
+    for file in write_report(collect(plan), failed, output or ROOT / "report" / f"{grid.stem}-{split}"):
+        console.print(str(file), soft_wrap=True)
+    if failed:
+        raise UserError("\n".join(failed))
+
+
+@app.command()
 def demo(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Go the whole way once: download MovieLens-100K, run, serve, ask. What `make demo` does."""
     from pipeline.demo import run_demo
@@ -165,12 +204,13 @@ def _check_inputs(config: PipelineConfig, span: int) -> None:
 def main() -> None:
     """Runs the command line; what the user can mend is shown as plain text, with exit code 1."""
     from components.ingestion.errors import IngestionError
+    from pipeline.experiments.exchange import ExchangeError
     from pipeline.run import RunError
 
     # Google's client libraries, which Beam loads, say with each start that they would like a newer Python.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
     try:
         app()
-    except (ConfigError, DatasetError, IngestionError, RunError, UserError) as e:
+    except (ConfigError, DatasetError, ExchangeError, IngestionError, RunError, UserError) as e:
         typer.echo(str(e), err=True)
         sys.exit(1)

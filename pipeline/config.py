@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -113,9 +113,9 @@ def _key(place: Iterable[int | str]) -> str:
     return text
 
 
-def _line(path: Path, error: Any) -> str:
+def _line(source: str, error: Any) -> str:
     key = _key(error["loc"])
-    where = f"{path}: {key}" if key else f"{path}"
+    where = f"{source}: {key}" if key else source
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key"
     if error["type"] == "missing":
@@ -126,6 +126,47 @@ def _line(path: Path, error: Any) -> str:
     given = error["input"]
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | None) else ""
     return f"{where}: {message}{shown}"
+
+
+def read_tree(path: Path) -> dict[str, Any]:
+    """Reads a YAML file that holds a mapping.
+
+    Raises:
+      ConfigError: the file cannot be read, is not YAML, has a key twice or no mapping.
+    """
+    try:
+        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except OSError as e:
+        raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"{path}: not UTF-8 at byte {e.start}") from e
+    except yaml.YAMLError as e:
+        mark = getattr(e, "problem_mark", None)
+        line = f" line {mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}:{line} not valid YAML: {getattr(e, 'problem', e)}") from e
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: expected a mapping of keys, found {type(tree).__name__}")
+    return tree
+
+
+Config = TypeVar("Config", bound=Frozen)
+
+
+def validate(kind: type[Config], tree: dict[str, Any], source: str) -> Config:
+    """Makes a config node of a tree.
+
+    Args:
+      kind: the class to make.
+      tree: as YAML gives it.
+      source: where the tree comes from; begins each line of the error.
+
+    Raises:
+      ConfigError: unknown keys, wrong types or values that don't fit together; one line for each fault.
+    """
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as e:
+        raise ConfigError("\n".join(_line(source, error) for error in e.errors())) from e
 
 
 def load_config(path: str | Path) -> PipelineConfig:
@@ -142,19 +183,4 @@ def load_config(path: str | Path) -> PipelineConfig:
         that don't fit together; one line for each fault.
     """
     path = Path(path)
-    try:
-        tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
-    except OSError as e:
-        raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
-    except UnicodeDecodeError as e:
-        raise ConfigError(f"{path}: not UTF-8 at byte {e.start}") from e
-    except yaml.YAMLError as e:
-        mark = getattr(e, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}:{line} not valid YAML: {getattr(e, 'problem', e)}") from e
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: expected a mapping of keys, found {type(tree).__name__}")
-    try:
-        return PipelineConfig.model_validate(tree)
-    except ValidationError as e:
-        raise ConfigError("\n".join(_line(path, error) for error in e.errors())) from e
+    return validate(PipelineConfig, read_tree(path), str(path))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from typing import Any
 
 from tfx import v1 as tfx
 from tfx.types import standard_artifacts
@@ -24,25 +26,27 @@ METADATA = "metadata.sqlite"
 _TRANSFORMED_SPLITS = ["train", "items"]
 
 
-def create_pipeline(
-    config: PipelineConfig, *, span: int = 0, beam_args: tuple[str, ...] = (), enable_cache: bool = True
-) -> tfx.dsl.Pipeline:
-    """The retrieval pipeline of a configuration.
+@dataclass(frozen=True)
+class Preparation:
+    """The components from the raw files to the trainer's input.
 
-    Args:
-      config: the validated configuration.
-      span: the span to read, put in place of {SPAN} in file patterns.
-      beam_args: Beam pipeline options, such as --runner=FlinkRunner, for all components.
-      enable_cache: reuse outputs of earlier runs on the same input, parameters and code.
-
-    Returns:
-      The pipeline, for any TFX runner.
+    Attributes:
+      components: all of them, in order.
+      example_gen, transform, latest_blessed_model, negative_sampler: those whose outputs others read.
     """
+
+    components: list[Any]
+    example_gen: RetrievalExampleGen
+    transform: tfx.components.Transform
+    latest_blessed_model: tfx.dsl.Resolver
+    negative_sampler: NegativeSampler
+
+
+def prepare(config: PipelineConfig, span: int = 0) -> Preparation:
+    """The first part of the pipeline: ingestion, checks, Transform, NegativeSampler."""
     features = config.feature_spec.model_dump_json()
     show = json.dumps(config.data.items.show)
     ingestion = config.ingestion(span)
-    model_code = source_fingerprint("models")
-
     example_gen = RetrievalExampleGen(
         config=ingestion.model_dump_json(),
         input_fingerprint=input_fingerprint(ingestion),
@@ -72,7 +76,7 @@ def create_pipeline(
         splits_config=tfx.proto.SplitsConfig(analyze=_TRANSFORMED_SPLITS, transform=_TRANSFORMED_SPLITS),
         # StatisticsGen has looked at the data; statistics of indices would double this component's time.
         disable_statistics=True,
-        custom_config={"features": features, "fingerprint": model_code},
+        custom_config={"features": features, "fingerprint": source_fingerprint("models")},
     )
     transform.add_upstream_node(anomaly_gate)
     latest_blessed_model = tfx.dsl.Resolver(
@@ -89,53 +93,7 @@ def create_pipeline(
         code_fingerprint=source_fingerprint("components/negative_sampler", "components/embedding"),
         **(mined if config.negatives.hard_per_positive else {}),
     )
-    trainer = tfx.components.Trainer(
-        run_fn="models.trainer.run_fn",
-        examples=negative_sampler.outputs["sampled_examples"],
-        transform_graph=transform.outputs["transform_graph"],
-        train_args=tfx.proto.TrainArgs(splits=["train"]),
-        # The trainer evaluates nothing: held-out interactions are ranked by RetrievalEvaluator. This is how the
-        # item catalogue, the other split of its input, reaches run_fn.
-        eval_args=tfx.proto.EvalArgs(splits=["items"]),
-        custom_config={
-            "features": features,
-            "model": config.model.model_dump_json(),
-            "train": config.train.model_dump_json(),
-            "negatives": config.negatives.model_dump_json(),
-            "checkpoints": str(config.home / "checkpoints"),
-            "fingerprint": model_code,
-        },
-    )
-    evaluator = RetrievalEvaluator(
-        model=trainer.outputs["model"],
-        examples=example_gen.outputs["examples"],
-        item_counts=negative_sampler.outputs["item_counts"],
-        baseline_model=latest_blessed_model.outputs["model"],
-        config=config.evaluation.model_dump_json(),
-        features=features,
-        code_fingerprint=source_fingerprint("components/retrieval_evaluator", "components/embedding"),
-    )
-    indexer = ItemIndexer(
-        model=trainer.outputs["model"],
-        examples=example_gen.outputs["examples"],
-        config=config.index.model_dump_json(),
-        features=features,
-        show=show,
-        code_fingerprint=source_fingerprint("components/item_indexer", "serving"),
-    )
-    pusher = ReleasePusher(
-        model=trainer.outputs["model"],
-        model_blessing=evaluator.outputs["blessing"],
-        index=indexer.outputs["index"],
-        queries=example_gen.outputs["queries"],
-        releases=str(config.releases),
-        model_name=config.name,
-        features=features,
-        code_fingerprint=source_fingerprint("components/release_pusher", "serving"),
-    )
-    return tfx.dsl.Pipeline(
-        pipeline_name=config.name,
-        pipeline_root=str(config.home / "artifacts"),
+    return Preparation(
         components=[
             example_gen,
             statistics_gen,
@@ -146,14 +104,95 @@ def create_pipeline(
             transform,
             latest_blessed_model,
             negative_sampler,
-            trainer,
-            indexer,
-            evaluator,
-            pusher,
         ],
+        example_gen=example_gen,
+        transform=transform,
+        latest_blessed_model=latest_blessed_model,
+        negative_sampler=negative_sampler,
+    )
+
+
+def local_pipeline(
+    config: PipelineConfig, components: list[Any], *, beam_args: tuple[str, ...] = (), enable_cache: bool = True
+) -> tfx.dsl.Pipeline:
+    """Components as a pipeline whose artifacts and metadata are in the configuration's home."""
+    return tfx.dsl.Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=str(config.home / "artifacts"),
+        components=components,
         enable_cache=enable_cache,
         metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
             str(config.home / METADATA)
         ),
         beam_pipeline_args=list(beam_args),
+    )
+
+
+def create_pipeline(
+    config: PipelineConfig, *, span: int = 0, beam_args: tuple[str, ...] = (), enable_cache: bool = True
+) -> tfx.dsl.Pipeline:
+    """The retrieval pipeline of a configuration.
+
+    Args:
+      config: the validated configuration.
+      span: the span to read, put in place of {SPAN} in file patterns.
+      beam_args: Beam pipeline options, such as --runner=FlinkRunner, for all components.
+      enable_cache: reuse outputs of earlier runs on the same input, parameters and code.
+
+    Returns:
+      The pipeline, for any TFX runner.
+    """
+    features = config.feature_spec.model_dump_json()
+    show = json.dumps(config.data.items.show)
+    prepared = prepare(config, span)
+    examples = prepared.example_gen.outputs["examples"]
+    trainer = tfx.components.Trainer(
+        run_fn="models.trainer.run_fn",
+        examples=prepared.negative_sampler.outputs["sampled_examples"],
+        transform_graph=prepared.transform.outputs["transform_graph"],
+        train_args=tfx.proto.TrainArgs(splits=["train"]),
+        # The trainer evaluates nothing: held-out interactions are ranked by RetrievalEvaluator. This is how the
+        # item catalogue, the other split of its input, reaches run_fn.
+        eval_args=tfx.proto.EvalArgs(splits=["items"]),
+        custom_config={
+            "features": features,
+            "model": config.model.model_dump_json(),
+            "train": config.train.model_dump_json(),
+            "negatives": config.negatives.model_dump_json(),
+            "checkpoints": str(config.home / "checkpoints"),
+            "fingerprint": source_fingerprint("models"),
+        },
+    )
+    evaluator = RetrievalEvaluator(
+        model=trainer.outputs["model"],
+        examples=examples,
+        item_counts=prepared.negative_sampler.outputs["item_counts"],
+        baseline_model=prepared.latest_blessed_model.outputs["model"],
+        config=config.evaluation.model_dump_json(),
+        features=features,
+        code_fingerprint=source_fingerprint("components/retrieval_evaluator", "components/embedding"),
+    )
+    indexer = ItemIndexer(
+        model=trainer.outputs["model"],
+        examples=examples,
+        config=config.index.model_dump_json(),
+        features=features,
+        show=show,
+        code_fingerprint=source_fingerprint("components/item_indexer", "serving"),
+    )
+    pusher = ReleasePusher(
+        model=trainer.outputs["model"],
+        model_blessing=evaluator.outputs["blessing"],
+        index=indexer.outputs["index"],
+        queries=prepared.example_gen.outputs["queries"],
+        releases=str(config.releases),
+        model_name=config.name,
+        features=features,
+        code_fingerprint=source_fingerprint("components/release_pusher", "serving"),
+    )
+    return local_pipeline(
+        config,
+        [*prepared.components, trainer, indexer, evaluator, pusher],
+        beam_args=beam_args,
+        enable_cache=enable_cache,
     )

@@ -7,7 +7,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -39,8 +39,8 @@ class RunResult:
 
 
 @contextlib.contextmanager
-def _only_one(home: Path) -> Iterator[None]:
-    """Holds the pipeline's lock; the kernel lets it go when the process ends, however it ends."""
+def only_one(home: Path) -> Iterator[None]:
+    """Holds a home's lock; the kernel lets it go when the process ends, however it ends."""
     home.mkdir(parents=True, exist_ok=True)
     with (home / ".lock").open("a+") as lock:
         try:
@@ -55,7 +55,7 @@ def _only_one(home: Path) -> Iterator[None]:
 
 
 def _published(config: PipelineConfig) -> dict[str, Path]:
-    """Folders of what the newest run published, by artifact type.
+    """Folders of what the newest run published, by component and output: "Transform.transform_graph".
 
     Raises:
       RunError: an execution failed. LocalDagRunner publishes a failure to resolve inputs and goes on,
@@ -69,12 +69,17 @@ def _published(config: PipelineConfig) -> dict[str, Path]:
 
     store = MetadataStore(tfx.orchestration.metadata.sqlite_metadata_connection_config(str(config.home / METADATA)))
     run = max(store.get_contexts_by_type("pipeline_run"), key=lambda context: context.id)
+    folders = {}
     for execution in store.get_executions_by_context(run.id):
+        nodes = [c.name for c in store.get_contexts_by_execution(execution.id) if c.type == "node"]
+        node = nodes[0].rpartition(".")[2]
         if execution.last_known_state == metadata_store_pb2.Execution.FAILED:  # type: ignore[attr-defined]
-            nodes = [c.name for c in store.get_contexts_by_execution(execution.id) if c.type == "node"]
-            raise RunError(f"{nodes[0].rpartition('.')[2]} failed: its inputs could not be resolved")
-    artifacts = sorted(store.get_artifacts_by_context(run.id), key=lambda artifact: artifact.id)
-    return {artifact.type: Path(artifact.uri) for artifact in artifacts}
+            raise RunError(f"{node} failed: its inputs could not be resolved")
+        for event in store.get_events_by_execution_ids([execution.id]):
+            if event.type == metadata_store_pb2.Event.OUTPUT:  # type: ignore[attr-defined]
+                (artifact,) = store.get_artifacts_by_id([event.artifact_id])
+                folders[f"{node}.{event.path.steps[0].key}"] = Path(artifact.uri)
+    return folders
 
 
 def _reason(error: BaseException) -> str:
@@ -85,8 +90,47 @@ def _reason(error: BaseException) -> str:
     return text.split(" [while running")[0]
 
 
+def run_components(config: PipelineConfig, pipeline_of: Callable[[], Any]) -> tuple[dict[str, Path], Path]:
+    """Runs a pipeline in the configuration's home with TFX's LocalDagRunner and shows progress on the terminal.
+
+    Args:
+      config: names the pipeline and its home.
+      pipeline_of: makes the pipeline; called when TFX is loaded.
+
+    Returns:
+      The folders of all outputs, by component and output ("Transform.transform_graph"), and the log.
+
+    Raises:
+      RunError: a component failed, or another run of the same pipeline is under way.
+    """
+    with only_one(config.home):
+        log = config.home / "logs" / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}.log"
+        started = time.monotonic()
+        quiet_exit(log)
+        with quiet(log) as console:
+            console.print(f"Pipeline {config.name}. TFX and TensorFlow write to {log}")
+            with console.status("loading TensorFlow and TFX"):
+                from absl import logging as absl_logging
+                from tfx import v1 as tfx
+
+                absl_logging.set_verbosity(absl_logging.INFO)
+            progress = Progress(console, total=0)
+            try:
+                pipeline = pipeline_of()
+                progress.total = len(pipeline.components)
+                with progress:
+                    tfx.orchestration.LocalDagRunner().run(pipeline)
+            except Exception as e:
+                absl_logging.exception("the run failed")
+                where = progress.current or "The pipeline"
+                raise RunError(f"{where} failed: {_reason(e)}\nLog: {log}") from e
+            folders = _published(config)
+        print(f"Finished in {time.monotonic() - started:.0f} s", flush=True)
+    return folders, log
+
+
 def run_pipeline(config: PipelineConfig, *, span: int = 0, beam_args: tuple[str, ...] = ()) -> RunResult:
-    """Runs all components with TFX's LocalDagRunner and shows progress on the terminal.
+    """Runs all components.
 
     Args:
       config: the validated configuration.
@@ -99,35 +143,17 @@ def run_pipeline(config: PipelineConfig, *, span: int = 0, beam_args: tuple[str,
     Raises:
       RunError: a component failed, or another run of the same pipeline is under way.
     """
-    with _only_one(config.home):
-        log = config.home / "logs" / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}.log"
-        started = time.monotonic()
-        quiet_exit(log)
-        with quiet(log) as console:
-            console.print(f"Pipeline {config.name}. TFX and TensorFlow write to {log}")
-            with console.status("loading TensorFlow and TFX"):
-                from absl import logging as absl_logging
-                from tfx import v1 as tfx
 
-                from pipeline.pipeline import create_pipeline
+    def full_pipeline() -> Any:
+        from pipeline.pipeline import create_pipeline
 
-                absl_logging.set_verbosity(absl_logging.INFO)
-            progress = Progress(console, total=0)
-            try:
-                pipeline = create_pipeline(config, span=span, beam_args=beam_args)
-                progress.total = len(pipeline.components)
-                with progress:
-                    tfx.orchestration.LocalDagRunner().run(pipeline)
-            except Exception as e:
-                absl_logging.exception("the run failed")
-                where = progress.current or "The pipeline"
-                raise RunError(f"{where} failed: {_reason(e)}\nLog: {log}") from e
-            folders = _published(config)
-        print(f"Finished in {time.monotonic() - started:.0f} s", flush=True)
-    release = folders["RetrievalRelease"] / "release.json"  # written only if something was published
+        return create_pipeline(config, span=span, beam_args=beam_args)
+
+    folders, log = run_components(config, full_pipeline)
+    release = folders["ReleasePusher.release"] / "release.json"  # written only if something was published
     return RunResult(
-        metrics=json.loads((folders["ModelEvaluation"] / "metrics.json").read_text()),
-        index=json.loads((folders["ItemIndex"] / "index.json").read_text()),
+        metrics=json.loads((folders["RetrievalEvaluator.evaluation"] / "metrics.json").read_text()),
+        index=json.loads((folders["ItemIndexer.index"] / "index.json").read_text()),
         release=json.loads(release.read_text()) if release.exists() else None,
         log=log,
     )

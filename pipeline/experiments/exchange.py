@@ -6,14 +6,17 @@
   train.csv  query_id,item_id,timestamp,position
              Every interaction that a model may learn from, each pair of query and item once. timestamp: unix seconds.
              position: the row's place among its query's rows, from 0, oldest first; rows of the same second are in an
-             order that was drawn with a seed. A peer that wants a validation split holds out each query's last position.
+             order that was drawn with a seed. A peer that wants a validation split can hold out each query's last
+             position.
   test.csv   query_id,item_id
              The held-out rows, whichever of eval and test they are. Each pair once, and none of them in train.csv.
              With a split by time a query may have several rows here, or no row in train.csv.
   items.csv  item_id,category
-             The catalogue: exactly the items that are ranked, those without a train row included. category may be empty.
+             The catalogue: exactly the items that are ranked, those without a train row included. category may be
+             empty.
 
-UTF-8, comma, a header, LF, fields quoted where need be as Python's csv module does it. Ids are text: leading zeros count.
+UTF-8, comma, a header, LF, fields quoted where need be as Python's csv module does it. Ids are text: leading zeros
+count.
 train.csv and test.csv are sorted by query_id and position or item_id, items.csv by item_id.
 
 What comes back is `peers/<peer>.npz` in the same folder, with one entry for each row of test.csv, in any order:

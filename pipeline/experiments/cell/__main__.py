@@ -1,0 +1,122 @@
+"""Trains and ranks one cell: `python -m pipeline.experiments.cell JOB.json`. All output goes to the cell's log."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from models import features
+from models.config import FeatureSpec
+from models.data import load_catalogue
+from models.retrieval_model import RetrievalModel
+from models.trainer import Settings, train
+from pipeline.experiments.exchange import write_ranks
+from pipeline.experiments.preparation.held_out import HeldOut
+
+BATCH = 1024
+
+
+def _files(folder: str) -> list[str]:
+    return sorted(str(file) for file in Path(folder).iterdir())
+
+
+def _query_batches(records: list[bytes], spec: FeatureSpec, graph: tft.TFTransformOutput) -> Iterator[dict[str, Any]]:
+    layer = graph.transform_features_layer()
+    for start in range(0, len(records), BATCH):
+        yield layer.call(tf.io.parse_example(records[start : start + BATCH], features.raw_query_spec(spec)))
+
+
+def embed_queries(
+    model: RetrievalModel, folder: str, spec: FeatureSpec, graph: tft.TFTransformOutput, held_out: HeldOut
+) -> np.ndarray:
+    """Embeds the held-out rows as a server would: raw features through the Transform graph.
+
+    Args:
+      model: trained.
+      folder: gzipped TFRecords of the raw held-out rows.
+      spec: the declared features.
+      graph: the Transform graph.
+      held_out: the rows, whose order the result has.
+
+    Returns:
+      float32 [B, D] or [B, K, D].
+
+    Raises:
+      ValueError: the files' rows are not those of `held_out`.
+    """
+    by_pair = {}
+    for record in tf.data.TFRecordDataset(_files(folder), compression_type="GZIP").as_numpy_iterator():
+        feature = tf.train.Example.FromString(record).features.feature
+        query, item = (feature[key].bytes_list.value[0].decode() for key in (spec.query_id, spec.item_id))
+        by_pair[query, item] = record
+    pairs = list(zip(held_out.query_id.tolist(), held_out.item_id.tolist(), strict=True))
+    if set(pairs) != set(by_pair):
+        raise ValueError(f"{folder} and {len(pairs)} prepared held-out rows differ; remove the prepared folder")
+    embed = tf.function(model.query_embeddings, autograph=False, reduce_retracing=True)
+    batches = _query_batches([by_pair[pair] for pair in pairs], spec, graph)
+    return np.concatenate([embed(features.query_columns(batch, model.encodings)).numpy() for batch in batches])
+
+
+def embed_items(model: RetrievalModel, files: list[str], negatives: dict[str, Any]) -> np.ndarray:
+    """float32 [N, D], the catalogue's embeddings by candidate index."""
+    catalogue = load_catalogue(files, model.encodings, negatives)
+    columns = {**catalogue.columns, features.CANDIDATE_INDEX: np.arange(len(catalogue.counts))}
+    embed = tf.function(model.item_embeddings, autograph=False, reduce_retracing=True)
+    parts = [
+        embed({key: tf.constant(column[start : start + BATCH]) for key, column in columns.items()}).numpy()
+        for start in range(0, len(catalogue.counts), BATCH)
+    ]
+    return np.concatenate(parts)
+
+
+def run(job: dict[str, Any]) -> None:
+    """Trains, ranks, and writes ranks.npz and cell.json.
+
+    Args:
+      job: "config": {"features", "negatives", "model", "train"} as plain JSON; "columns": {"query_id", "item_id",
+        "timestamp", "category"}; "row", "seed"; "prepared": the preparation's folder; "folder": where to write.
+    """
+    config, folder, prepared = job["config"], Path(job["folder"]), Path(job["prepared"])
+    artifacts = json.loads((prepared / "artifacts.json").read_text())
+    spec = FeatureSpec.model_validate_json(json.dumps({**job["columns"], "features": config["features"]}))
+    settings = Settings.parse(
+        {
+            "features": spec.model_dump_json(),
+            **{part: json.dumps(config[part]) for part in ("model", "train", "negatives")},
+            "checkpoints": str(folder / "checkpoints"),
+            "fingerprint": "cell",
+        }
+    )
+    graph = tft.TFTransformOutput(artifacts["transform_graph"])
+    train_files, item_files = _files(artifacts["train"]), _files(artifacts["items"])
+    held_out = HeldOut.load(prepared)
+
+    started = time.monotonic()
+    history = tf.keras.callbacks.History()
+    model = train(settings, train_files, item_files, graph, [history])
+    trained = time.monotonic()
+    queries = embed_queries(model, artifacts["held_out"], spec, graph, held_out)
+    rank = held_out.rank(queries, embed_items(model, item_files, settings.negatives))
+    write_ranks(folder / "ranks.npz", held_out.query_id.tolist(), held_out.item_id.tolist(), rank)
+    result = {
+        "row": job["row"],
+        "seed": job["seed"],
+        "config": config,
+        "curve": {name: [float(v) for v in values] for name, values in history.history.items()},
+        "seconds": {"train": trained - started, "rank": time.monotonic() - trained},
+    }
+    (folder / "cell.json").write_text(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout)
+    run(json.loads(Path(sys.argv[1]).read_text()))

@@ -1,0 +1,145 @@
+"""The rows that are ranked, and the catalogue they are ranked in. NumPy only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from components.retrieval_evaluator.metrics import ranks
+
+FILE = "held_out.npz"
+SCORES_AT_ONCE = 4 * 2**20  # 32 MB as float64
+DECILES = 10
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """B held-out rows, sorted by query and item, and N items, by candidate index.
+
+    Attributes:
+      query_id, item_id: str [B].
+      target: int64 [B], candidate index of the row's item.
+      query_rows: int64 [B], train rows of the query.
+      excluded: int64, the candidate indices that are not ranked, one row's after the other's: what the query has in
+        train, and its other held-out items.
+      excluded_ends: int64 [B], where each row's part of `excluded` ends.
+      catalogue: str [N], item ids.
+      category: str [N], "" for none.
+      count: int64 [N], train rows of the item.
+    """
+
+    query_id: np.ndarray
+    item_id: np.ndarray
+    target: np.ndarray
+    query_rows: np.ndarray
+    excluded: np.ndarray
+    excluded_ends: np.ndarray
+    catalogue: np.ndarray
+    category: np.ndarray
+    count: np.ndarray
+
+    @classmethod
+    def build(
+        cls,
+        train: Mapping[str, Sequence[str]],
+        held_out: Sequence[tuple[str, str]],
+        catalogue: Sequence[str],
+        category: Mapping[str, str],
+    ) -> HeldOut:
+        """Joins the held-out rows with what their queries had.
+
+        Args:
+          train: item ids by query id.
+          held_out: (query id, item id).
+          catalogue: item ids by candidate index.
+          category: by item id.
+
+        Raises:
+          ValueError: no row is held out, or an item is not in the catalogue.
+        """
+        rows = sorted(held_out)
+        if not rows:
+            raise ValueError("no interaction is held out")
+        places = {item: place for place, item in enumerate(catalogue)}
+        for item in {item for _, item in rows} | {item for items in train.values() for item in items}:
+            if item not in places:
+                raise ValueError(f"item {item!r} has interactions, but is not in the catalogue")
+        positives: dict[str, set[str]] = {}
+        for query, item in rows:
+            positives.setdefault(query, set()).add(item)
+        excluded = [
+            np.array(sorted(places[i] for i in ({*train.get(query, ()), *positives[query]} - {item})), np.int64)
+            for query, item in rows
+        ]
+        counts = np.zeros(len(catalogue), np.int64)
+        for items in train.values():
+            for item in items:
+                counts[places[item]] += 1
+        return cls(
+            query_id=np.array([query for query, _ in rows], np.str_),
+            item_id=np.array([item for _, item in rows], np.str_),
+            target=np.array([places[item] for _, item in rows], np.int64),
+            query_rows=np.array([len(train.get(query, ())) for query, _ in rows], np.int64),
+            excluded=np.concatenate(excluded),
+            excluded_ends=np.cumsum([len(e) for e in excluded]),
+            catalogue=np.array(catalogue, np.str_),
+            category=np.array([category.get(item, "") for item in catalogue], np.str_),
+            count=counts,
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> HeldOut:
+        with np.load(folder / FILE, allow_pickle=False) as file:
+            return cls(**{field.name: file[field.name] for field in fields(cls)})
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".tmp-{os.getpid()}-{FILE}"
+        np.savez_compressed(temporary, **{field.name: getattr(self, field.name) for field in fields(self)})
+        temporary.replace(folder / FILE)
+
+    @property
+    def deciles(self) -> np.ndarray:
+        """int64 [N], 1 for the tenth of the catalogue with the most train rows, 10 for that with the fewest."""
+        decile = np.empty(len(self.count), np.int64)
+        order = np.argsort(-self.count, kind="stable")
+        decile[order] = np.arange(len(order)) * DECILES // len(order) + 1
+        return decile
+
+    def rank(self, queries: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Exact ranks among the whole catalogue; ties and NaN count against the row's item.
+
+        The score is the dot product, of a query with several vectors the largest one. It is computed in float64 and
+        rounded to float32, so that equal items get equal scores.
+
+        Args:
+          queries: float [B, D] or [B, K, D].
+          items: float [N, D].
+
+        Returns:
+          int64 [B], from 1.
+        """
+        columns = items.astype(np.float64).T
+
+        def scores(start: int, end: int) -> np.ndarray:
+            product = (queries[start:end].astype(np.float64) @ columns).astype(np.float32)
+            return product.max(axis=1) if product.ndim == 3 else product
+
+        return self._rank(scores, 1 if queries.ndim == 2 else queries.shape[1])
+
+    def rank_by_popularity(self) -> np.ndarray:
+        """Ranks by train rows, int64 [B]."""
+        return self._rank(lambda start, end: np.broadcast_to(self.count, (end - start, len(self.count))), 1)
+
+    def _rank(self, scores: Callable[[int, int], np.ndarray], vectors: int) -> np.ndarray:
+        step = max(1, SCORES_AT_ONCE // (len(self.count) * vectors))
+        excluded = np.split(self.excluded, self.excluded_ends[:-1])
+        parts = []
+        for start in range(0, len(self.target), step):
+            end = min(start + step, len(self.target))
+            parts.append(ranks(scores(start, end), self.target[start:end], excluded[start:end]))
+        return np.concatenate(parts)

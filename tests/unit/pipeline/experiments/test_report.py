@@ -1,0 +1,134 @@
+"""Results and report from cells and ranks made by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.experiments.config import Grid
+from pipeline.experiments.exchange import ExchangeError, write_ranks
+from pipeline.experiments.plan import Cell, Plan, make_plan
+from pipeline.experiments.preparation.held_out import HeldOut
+from pipeline.experiments.report import write_report
+from pipeline.experiments.results import collect, slices
+from tests.unit.pipeline.experiments.toy import write_toy
+
+# p has 3 train rows, q 2, r 1, s and t none. Query a has three train rows, b two, d one, c none.
+TRAIN = {"a": ["p", "q", "r"], "b": ["p", "q"], "d": ["p"]}
+CATEGORY = {"p": "x", "q": "y", "r": "z"}
+HELD_OUT = HeldOut.build(TRAIN, [("a", "s"), ("b", "r"), ("c", "p"), ("c", "q")], list("pqrst"), CATEGORY)
+
+
+def test_slices() -> None:
+    """Rows in order: a/s, b/r, c/p, c/q."""
+    parts = {
+        dimension: {value: (mask.tolist(), size) for value, (mask, size) in values.items()}
+        for dimension, values in slices(HELD_OUT).items()
+    }
+    assert parts["category"] == {
+        "x": ([False, False, True, False], 3),
+        "y": ([False, False, False, True], 2),
+        "z": ([False, True, False, False], 1),
+        "(none)": ([True, False, False, False], 0),
+    }
+    assert parts["category size"] == {
+        "smaller half": ([True, True, False, False], 1),
+        "larger half": ([False, False, True, True], 5),
+    }
+    assert parts["popularity decile"] == {
+        "1": ([False, False, True, False], 3),
+        "3": ([False, False, False, True], 2),
+        "5": ([False, True, False, False], 1),
+        "7": ([True, False, False, False], 0),
+    }
+    assert parts["item"] == {
+        "known": ([False, True, True, True], 6),
+        "new since training": ([True, False, False, False], 0),
+    }
+    # Two of the rows are c's, which has no train row; d has no held-out row, so its train row counts nowhere.
+    assert parts["train rows of the query"] == {
+        "0": ([False, False, True, True], 0),
+        "1-2": ([False, True, False, False], 2),
+        "3-5": ([True, False, False, False], 3),
+    }
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    monkeypatch.chdir(tmp_path)
+    made = make_plan(Grid.model_validate(write_toy(tmp_path)), Path("g.yaml"), evaluation="test", seeds=2)
+    preparation = made.preparations["toy"]
+    HELD_OUT.save(preparation.folder)
+    (preparation.folder / "artifacts.json").write_text("{}")
+    _ranks(preparation.folder / "popular.npz", [100, 1, 200, 200])
+    return made
+
+
+def _ranks(path: Path, rank: list[int]) -> None:
+    write_ranks(path, HELD_OUT.query_id.tolist(), HELD_OUT.item_id.tolist(), np.array(rank))
+
+
+def _finish(cell: Cell, rank: list[int], curve: dict[str, list[float]]) -> None:
+    _ranks(cell.folder / "ranks.npz", rank)
+    (cell.folder / "cell.json").write_text(json.dumps({"curve": curve, "seconds": {"train": 1.0, "rank": 0.5}}))
+
+
+def test_from_cells_to_the_report(plan: Plan, tmp_path: Path) -> None:
+    first, second = plan.of("toy", "DAT")
+    _finish(first, [1, 1, 2, 200], {"retrieval_loss": [3.0, 1.0], "query_mimic_norm": [1.0, 2.0]})
+    _finish(second, [1, 200, 2, 200], {"retrieval_loss": [2.0, 2.0], "query_mimic_norm": [1.0, 4.0]})
+    _finish(plan.of("toy", "two-tower")[0], [1, 200, 200, 200], {"retrieval_loss": [2.0, 1.5]})
+    _ranks(plan.preparations["toy"].exchange / "peers" / "item_knn.npz", [200, 200, 200, 200])
+
+    results = collect(plan)
+    toy = results["datasets"]["toy"]
+    assert (toy["held_out_rows"], toy["queries"], toy["items"], toy["train_rows"]) == (4, 3, 5, 6)
+    # HR@50 of the two seeds 3/4 and 2/4; t(0.975, 1) = 12.706, s = 0.25 / sqrt(2): half = 12.706 * 0.25 / 2.
+    hits = toy["table"]["DAT"]["metrics"]["HR@50"]
+    assert hits["values"] == [0.75, 0.5]
+    assert (hits["mean"], hits["half"]) == (0.625, pytest.approx(1.58828, abs=1e-5))
+    assert toy["table"]["two-tower"]["metrics"]["HR@50"] == {"mean": 0.25, "half": None, "values": [0.25]}
+    assert toy["table"]["most popular"]["metrics"]["HR@100"]["mean"] == 0.5
+    # Of DAT 2.5 hits, averaged over seeds, of the two-tower 1.
+    assert toy["table"]["two-tower"]["reference_gain"]["HR@50"]["gain"] == pytest.approx(1.5)
+    # A draw without query a, which has the two-tower's only hit, has no ratio: (2/3)^3 = 30 % of them.
+    assert toy["table"]["two-tower"]["reference_gain"]["HR@50"]["high"] is None
+    assert toy["table"]["peer: item_knn"]["reference_gain"]["HR@50"]["gain"] is None  # it has no hit
+    assert toy["table"]["DAT"]["reference_gain"] is None
+    assert toy["slices"]["category"]["x"]["metrics"]["DAT"]["HR@100"] == 1.0
+    assert toy["slices"]["category"]["(none)"]["baseline_gain"]["HR@100"] == {"gain": 0.0, "low": 0.0, "high": 0.0}
+    assert toy["curves"]["DAT"] == {"retrieval_loss": [2.5, 1.5], "query_mimic_norm": [1.0, 3.0]}
+    assert results["sweeps"]["size"][0]["value"] == 0
+    assert results["sweeps"]["size"][0]["seeds"] == 1
+
+    files = write_report(results, ["toy, DAT, seed 3: it broke\n  Log: x"], tmp_path / "report")
+    assert {file.name for file in files} == {
+        "table.md", "results.json", "sweep-size.png", "curves-toy.png", "mimic-toy.png", "categories-toy.png",
+    }  # fmt: skip
+    assert all(file.stat().st_size > 0 for file in files)
+    assert json.loads((tmp_path / "report" / "results.json").read_text()) == json.loads(json.dumps(results))
+    lines = (tmp_path / "report" / "table.md").read_text().splitlines()
+    assert "4 held-out rows of 3 queries, 5 items, 6 train rows." in lines
+    (dat,) = (line for line in lines if line.startswith("| DAT | 2 of 2 |"))
+    assert "| 0.6250 ± 1.5883 |" in dat
+    assert any(line.startswith("| two-tower | 1 of 2 | 0.2500 |") for line in lines)
+    assert any(line.startswith("| two-tower | +150.0 % [+0.0, -] |") for line in lines)
+    assert any(line.startswith("| peer: item_knn | - |") for line in lines)
+    assert "| x | 3 | 1 | 0.000 | 0.000 | 1.000 | 0.000 | - % [-, -] |" in lines
+    assert lines[-1] == "- toy, DAT, seed 3: it broke"
+
+
+def test_before_anything_is_finished(plan: Plan, tmp_path: Path) -> None:
+    results = collect(plan)
+    assert set(results["datasets"]["toy"]["table"]) == {"most popular"}
+    files = write_report(results, [], tmp_path / "report")
+    assert [file.name for file in files] == ["table.md", "results.json"]
+
+
+def test_ranks_of_other_rows_are_refused(plan: Plan) -> None:
+    write_ranks(plan.preparations["toy"].exchange / "peers" / "p.npz", ["a"], ["s"], np.array([1]))
+    with pytest.raises(ExchangeError, match=r"p\.npz: no rank for query 'b', item 'r'"):
+        collect(plan)

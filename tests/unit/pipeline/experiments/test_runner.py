@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from pipeline.experiments import runner
+from pipeline.experiments.config import Grid
+from pipeline.experiments.plan import Cell, Plan, make_plan
+from tests.unit.pipeline.experiments.toy import write_toy
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    monkeypatch.chdir(tmp_path)
+    grid = Grid.model_validate(write_toy(tmp_path) | {"peers": ["knn"]})
+    return make_plan(grid, Path("g.yaml"), evaluation="test", seeds=2)
+
+
+class Processes:
+    """Stands in for the processes that prepare, train and rank; `broken` names modules or rows that fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.started: list[str] = []
+        self.broken: set[str] = set()
+        monkeypatch.setattr(subprocess, "run", self._run)
+
+    def _run(self, command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
+        module = command[2].rpartition(".")[2]
+        name = module
+        if module == "cell":
+            job = json.loads(Path(command[3]).read_text())
+            name = f"{job['row']} {job['seed']}"
+            (Path(job["folder"]) / "cell.json").write_text(json.dumps({"seconds": {"train": 60.0}}))
+        elif module == "preparation":
+            job = json.loads(Path(command[3]).read_text())
+            (Path(job["folder"]) / "artifacts.json").write_text("{}")
+        self.started.append(name)
+        if name in self.broken:
+            options["stdout"].write("ValueError: too small\nand more\n")
+        return subprocess.CompletedProcess(command, int(name in self.broken))
+
+
+def test_everything_runs_once(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    processes = Processes(monkeypatch)
+    console = Console(record=True, width=200)
+    assert runner.run_plan(plan, console) == []
+    # The sweep's point is the two-tower's cell.
+    assert processes.started == ["preparation", "peers", "DAT 1", "two-tower 1", "DAT 2", "two-tower 2"]
+    assert all(cell.done for cell in plan.cells)
+    text = console.export_text()
+    assert "4 cells, 0 of them finished" in text
+    assert "[  4/4] toy, two-tower, seed 2" in text
+
+    processes.started.clear()
+    (plan.preparations["toy"].exchange / "peers").mkdir(parents=True)
+    (plan.preparations["toy"].exchange / "peers" / "knn.npz").touch()
+    assert runner.run_plan(plan, console) == []
+    assert processes.started == []
+
+
+def test_a_cell_that_fails_does_not_stop_the_others(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    processes = Processes(monkeypatch)
+    processes.broken = {"DAT 1", "peers"}
+    peer, cell = runner.run_plan(plan, Console(quiet=True))
+    assert peer.startswith("toy, peer knn: ValueError: too small\n  Log: ")
+    assert cell.startswith("toy, DAT, seed 1: ValueError: too small\n  Log: ")
+    assert Path(cell.rpartition("Log: ")[2]).read_text().startswith("ValueError")
+    assert [c.done for c in plan.cells] == [False, True, True, True]
+    assert not list(plan.cells[0].folder.parent.glob(".tmp-*"))
+
+    processes.broken = set()
+    processes.started.clear()
+    assert runner.run_plan(plan, Console(quiet=True), only_row="DAT") == []
+    assert processes.started == ["DAT 1"]
+
+
+def test_time_left_is_that_of_the_row_else_of_the_data_set_else_of_all(plan: Plan) -> None:
+    first, second = plan.cells[:2]
+    assert runner.seconds_left([second], []) is None
+    assert runner.seconds_left([second], [(first, 10.0)]) == 10.0
+    # DAT took 10 and 20, two-tower 4; to come are DAT 2 and two-tower 2.
+    assert runner.seconds_left(plan.cells[2:], [(first, 10.0), (plan.cells[2], 20.0), (second, 4.0)]) == 19.0
+
+    elsewhere = Cell(
+        preparation=first.preparation.__class__(**{**vars(first.preparation), "dataset": "other"}),
+        row="DAT", config=first.config, seed=1, code="",
+    )  # fmt: skip
+    assert runner.seconds_left([elsewhere], [(first, 10.0), (second, 4.0)]) == 7.0
+
+
+def test_why_a_process_ended(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text("W noise\nTraceback\n  x\nmodels.Bad.SomeError: no\nnoise at exit\n")
+    assert runner.failure(log, 1) == "models.Bad.SomeError: no"
+    log.write_text("starting\nKilled\n")
+    assert runner.failure(log, -9) == "Killed (exit code -9)"
+    log.write_text("")
+    assert runner.failure(log, 2) == "it printed nothing (exit code 2)"
