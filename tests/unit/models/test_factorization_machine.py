@@ -102,6 +102,7 @@ def test_every_vector_of_the_batch_has_a_gradient() -> None:
         features.CANDIDATE_INDEX: tf.constant([0, 1], tf.int64),
         features.NEGATIVE_INDICES: tf.constant([[1], [0]], tf.int64),
         features.NEGATIVE_LOG_Q: tf.fill([2, 1], -1.1),
+        features.HARD_NEGATIVE_INDICES: tf.zeros([2, 0], tf.int64),
     }
     with tf.GradientTape() as tape:
         loss = model.compute_loss(batch, training=True)

@@ -34,17 +34,19 @@ def interaction(user: bytes, item: bytes, moment: int, age: list, recent: list, 
 def check_small_data_set(outputs: dict[str, Any]) -> None:
     """u1 has i1 at 100, i2 and i3 at 200 and i1 again at 300; 02, who is in no catalogue, has i2 at 150."""
     assert outputs["examples"].split_names == '["train", "eval", "items"]'
-    train = sorted(rows(outputs["examples"], "train"), key=lambda row: (row["moment"], row["item"]))
-    assert train == [
-        interaction(b"u1", b"i1", 100, [30.0], [], [b"phone"]),
-        interaction(b"02", b"i2", 150, [], [], [b"phone"]),
-        interaction(b"u1", b"i2", 200, [30.0], [b"i1"], []),
-        interaction(b"u1", b"i3", 200, [30.0], [b"i1"], [b"tv"]),
-    ]
     (held_out,) = rows(outputs["examples"], "eval")
     tied = held_out["recent"]  # the last 2 of i1, i2, i3; i2 and i3 in an order that the seed decides
     assert sorted(tied) == [b"i2", b"i3"]
     assert held_out == interaction(b"u1", b"i1", 300, [30.0], tied, [b"phone"])
+    # Held out is the last, so that order is the order of events: the second of the two knows of the first.
+    recent = {tied[0]: [b"i1"], tied[1]: [b"i1", tied[0]]}
+    train = sorted(rows(outputs["examples"], "train"), key=lambda row: (row["moment"], row["item"]))
+    assert train == [
+        interaction(b"u1", b"i1", 100, [30.0], [], [b"phone"]),
+        interaction(b"02", b"i2", 150, [], [], [b"phone"]),
+        interaction(b"u1", b"i2", 200, [30.0], recent[b"i2"], []),
+        interaction(b"u1", b"i3", 200, [30.0], recent[b"i3"], [b"tv"]),
+    ]
     empty: list = []
     assert rows(outputs["examples"], "items") == [
         {"item": [b"i3"], "category": [b"Comedy"], "price": [3.0], "tags": [b"c"], "title": [b"Three"]},
