@@ -59,6 +59,8 @@ class DAT(TwoTower):
         self.mimic_loss = MimicLoss(normalise)
         self.alignment_loss = CategoryAlignmentLoss()
         self.add_means("query_mimic_loss", "item_mimic_loss", "alignment_loss")
+        # How well a_u resembles the p_v it mimics: its length, which is 1 for p_v, and the cosine of the two.
+        self.add_means("query_mimic_norm", "query_mimic_cosine")
 
     def query_vectors(self, columns: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """a_u, float32 [B, augmented_dim]."""
@@ -92,6 +94,9 @@ class DAT(TwoTower):
         item_vectors = tf.gather(self.item_vectors(pairs.item_columns), pairs.positives)
         query_mimic = self.record("query_mimic_loss", self.mimic_loss(query_vectors, positives, total))
         item_mimic = self.record("item_mimic_loss", self.mimic_loss(item_vectors, pairs.queries, total))
+        self.record("query_mimic_norm", tf.reduce_mean(tf.norm(query_vectors, axis=-1)))
+        cosine = tf.reduce_sum(tf.math.l2_normalize(query_vectors, axis=-1) * positives, axis=-1)
+        self.record("query_mimic_cosine", tf.reduce_mean(cosine))
         loss = super().loss_of(pairs)
         loss += self.config.mimic.query_weight * query_mimic + self.config.mimic.item_weight * item_mimic
         if self.config.alignment.weight > 0:

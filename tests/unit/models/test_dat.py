@@ -51,6 +51,9 @@ def test_loss_is_the_objective_and_three_weighted_terms(objective: str, pairs: i
     # Candidates 0, 1, 0 have categories 0, 1, 0.
     assert parts["alignment_loss"] == pytest.approx(float(category_alignment_loss(p_v, [0, 1, 0])), abs=1e-6)
     total = parts["retrieval_loss"] + 0.3 * parts["query_mimic_loss"] + 0.7 * parts["item_mimic_loss"]
+    lengths = np.linalg.norm(a_u, axis=1)
+    assert parts["query_mimic_norm"] == pytest.approx(lengths.mean(), rel=1e-5)
+    assert parts["query_mimic_cosine"] == pytest.approx(((a_u * p_v).sum(axis=1) / lengths).mean(), rel=1e-4)
     assert loss == pytest.approx(total + 2.0 * parts["alignment_loss"], rel=1e-5)
     assert parts["mean_loss"] == pytest.approx(loss, rel=1e-6)
 
