@@ -153,8 +153,12 @@ def experiment(
     grid: Annotated[Path, typer.Option("--grid", "-g", help="The YAML file that names data sets, rows and seeds.")],
     split: Annotated[str, typer.Option(help="What is ranked: test, or eval for choosing settings.")] = "test",
     only_dataset: Annotated[str | None, typer.Option(help="Leave out the other data sets.")] = None,
-    only_row: Annotated[str | None, typer.Option(help="Run no other row; the report shows what is finished.")] = None,
+    only_row: Annotated[
+        list[str] | None,
+        typer.Option(help="Run no other row; the report shows what is finished. May be given several times."),
+    ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Instead of the grid's.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Cells at a time, sharing the processors.")] = 1,
     report_only: Annotated[bool, typer.Option("--report-only", help="Run nothing.")] = False,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the report; default: runs/experiments/report/<grid>-<split>.")
@@ -171,16 +175,17 @@ def experiment(
 
     loaded = load_grid(grid)
     known = {
-        "--split": (split, ["eval", "test"]),
-        "--only-dataset": (only_dataset, list(loaded.datasets)),
-        "--only-row": (only_row, [row.name for row in loaded.rows]),
+        "--split": ([split], ["eval", "test"]),
+        "--only-dataset": ([only_dataset] if only_dataset else [], list(loaded.datasets)),
+        "--only-row": (only_row or [], [row.name for row in loaded.rows]),
     }
-    for option, (value, there) in known.items():
-        if value is not None and value not in there:
-            raise UserError(f"{option}: no {value!r}; there is: {', '.join(there)}")
+    for option, (values, there) in known.items():
+        for value in values:
+            if value not in there:
+                raise UserError(f"{option}: no {value!r}; there is: {', '.join(there)}")
     console = Console(highlight=False)
     plan = make_plan(loaded, grid, evaluation=split, seeds=seeds, datasets=[only_dataset] if only_dataset else None)
-    failed = [] if report_only else run_plan(plan, console, only_row)
+    failed = [] if report_only else run_plan(plan, console, only_row, jobs)
     for file in write_report(collect(plan), failed, output or ROOT / "report" / f"{grid.stem}-{split}"):
         console.print(str(file), soft_wrap=True)
     if failed:

@@ -55,8 +55,11 @@ class PipelineConfig(Frozen):
             raise ValueError(
                 f"model.share_item_embedding needs a feature {self.data.interactions.item_id!r} of kind id"
             )
-        if self.model.kind == "mind" and not any(f.kind is Kind.HISTORY for f in self.features):
-            raise ValueError("model.kind mind needs a feature of kind history, which its interests are made of")
+        if not any(f.kind is Kind.HISTORY for f in self.features):
+            if self.model.kind == "mind":
+                raise ValueError("model.kind mind needs a feature of kind history, which its interests are made of")
+            if self.model.kind == "dat" and self.model.augmented.query == "history":
+                raise ValueError("model.augmented.query history needs a feature of kind history")
         for threshold in self.evaluation.thresholds:
             _, _, k = threshold.metric.partition("@")
             if k and int(k) not in self.evaluation.ks:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from rich.console import Console
@@ -96,8 +98,12 @@ def run_preparation(preparation: Preparation) -> None:
         raise RunError(f"data set {preparation.dataset} could not be prepared")
 
 
-def run_cell(cell: Cell) -> None:
+def run_cell(cell: Cell, jobs: int = 1) -> None:
     """Trains and ranks one cell. Its folder appears when it is complete.
+
+    Args:
+      cell: which.
+      jobs: as many cells run at a time and share the processors.
 
     Raises:
       RunError: the cell's process failed; the text says why and names the log.
@@ -117,9 +123,12 @@ def run_cell(cell: Cell) -> None:
     }
     (temporary / "job.json").write_text(json.dumps(job, indent=2))
     command = [sys.executable, "-m", "pipeline.experiments.cell", str(temporary / "job.json")]
+    threads = {"TF_NUM_INTRAOP_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
     try:
         with cell.log.open("w") as log:
-            code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=False).returncode
+            code = subprocess.run(
+                command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **threads}, check=False
+            ).returncode
         if code:
             raise RunError(f"{failure(cell.log, code)}\n  Log: {cell.log}")
         shutil.rmtree(temporary / "checkpoints", ignore_errors=True)
@@ -148,7 +157,46 @@ def run_peer(preparation: Preparation, peer: str) -> None:
         raise RunError(f"{failure(log, done.returncode)}\n  Log: {log}")
 
 
-def run_plan(plan: Plan, console: Console, only_row: str | None = None) -> list[str]:
+def _run_cells(todo: Sequence[Cell], spent: list[tuple[Cell, float]], console: Console, jobs: int) -> list[str]:
+    """Runs cells, some at a time, and prints a line for each; returns one for each that failed."""
+    failed: list[str] = []
+    begun = time.monotonic()
+
+    def timed(cell: Cell) -> float:
+        started = time.monotonic()
+        run_cell(cell, jobs)
+        return time.monotonic() - started
+
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        running = {pool.submit(timed, cell): cell for cell in todo}
+        with console.status(f"{len(todo)} cells, {jobs} at a time"):
+            while running:
+                finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in [future for future in running if future in finished]:
+                    cell = running.pop(future)
+                    try:
+                        taken = future.result()
+                        spent.append((cell, taken))
+                        said = f"{taken:5.0f} s"
+                    except RunError as e:
+                        failed.append(f"{cell.dataset}, {cell.row}, seed {cell.seed}: {e}")
+                        said = "FAILED"
+                    left = seconds_left(list(running.values()), spent)
+                    console.print(
+                        f"  [{len(todo) - len(running):3d}/{len(todo)}] "
+                        f"{f'{cell.dataset}, {cell.row}, seed {cell.seed}':<60} {said}; "
+                        f"{_duration(time.monotonic() - begun)} so far"
+                        + (f", about {_duration(left / jobs)} left" if running and left is not None else ""),
+                        soft_wrap=True,
+                    )
+    finally:
+        # An interrupt reaches the cells' processes too; those not begun must not begin.
+        pool.shutdown(wait=True, cancel_futures=True)
+    return failed
+
+
+def run_plan(plan: Plan, console: Console, only_rows: Collection[str] | None = None, jobs: int = 1) -> list[str]:
     """Runs all cells and peers that are not finished, and goes on after one that failed.
 
     Interrupting loses the cell that runs, and no other.
@@ -156,7 +204,8 @@ def run_plan(plan: Plan, console: Console, only_row: str | None = None) -> list[
     Args:
       plan: the grid's cells.
       console: gets a line for each cell.
-      only_row: run no other rows, sweeps or peers.
+      only_rows: run no other rows, sweeps or peers.
+      jobs: cells at a time.
 
     Returns:
       One line for each cell or peer that failed.
@@ -164,10 +213,10 @@ def run_plan(plan: Plan, console: Console, only_row: str | None = None) -> list[
     Raises:
       RunError: a data set could not be prepared, or another grid runs in this folder.
     """
-    wanted = plan.cells if only_row else [*plan.cells, *(cell for _, _, cell in plan.points)]
+    wanted = plan.cells if only_rows else [*plan.cells, *(cell for _, _, cell in plan.points)]
     cells: dict[str, Cell] = {}
     for cell in wanted:
-        if only_row in (None, cell.row):
+        if not only_rows or cell.row in only_rows:
             cells.setdefault(cell.key, cell)
     todo = [cell for cell in cells.values() if not cell.done]
     console.print(f"{len(cells)} cells, {len(cells) - len(todo)} of them finished. Everything is in {ROOT}")
@@ -176,31 +225,12 @@ def run_plan(plan: Plan, console: Console, only_row: str | None = None) -> list[
         prepared = {cell.preparation.key: cell.preparation for cell in todo}
         for preparation in (prepared | {p.key: p for p in plan.preparations.values()}).values():
             run_preparation(preparation)
-        for dataset, preparation in plan.preparations.items() if not only_row else ():
+        for dataset, preparation in plan.preparations.items() if not only_rows else ():
             for peer in plan.grid.peers:
                 with console.status(f"{dataset}, peer {peer}"):
                     try:
                         run_peer(preparation, peer)
                     except RunError as e:
                         failed.append(f"{dataset}, peer {peer}: {e}")
-        spent, begun = earlier(cells.values()), time.monotonic()
-        for number, cell in enumerate(todo, start=1):
-            name = f"{cell.dataset}, {cell.row}, seed {cell.seed}"
-            started = time.monotonic()
-            try:
-                with console.status(f"cell {number} of {len(todo)}: {name}. Log: {cell.log}"):
-                    run_cell(cell)
-            except RunError as e:
-                failed.append(f"{name}: {e}")
-            taken = time.monotonic() - started
-            if cell.done:
-                spent.append((cell, taken))
-            rest = todo[number:]
-            left = seconds_left(rest, spent)
-            console.print(
-                f"  [{number:3d}/{len(todo)}] {name:<60} {'' if cell.done else 'FAILED '}{taken:5.0f} s; "
-                f"{_duration(time.monotonic() - begun)} so far"
-                + (f", about {_duration(left)} left" if rest and left is not None else ""),
-                soft_wrap=True,
-            )
+        failed += _run_cells(todo, earlier(cells.values()), console, jobs)
     return failed

@@ -118,6 +118,11 @@ def test_the_tree_is_frozen(tmp_path: Path) -> None:
         (("model",), {"kind": "mind"}, "model.kind mind needs a feature of kind history"),
         (
             ("model",),
+            {"augmented": {"query": "history"}},
+            "model.augmented.query history needs a feature of kind history",
+        ),
+        (
+            ("model",),
             {"kind": "factorization_machine", "output_dim": 1},
             "model: output_dim is 1: factorization_machine needs 2 at least",
         ),

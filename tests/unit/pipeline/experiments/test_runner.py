@@ -75,7 +75,7 @@ def test_a_cell_that_fails_does_not_stop_the_others(plan: Plan, monkeypatch: pyt
 
     processes.broken = set()
     processes.started.clear()
-    assert runner.run_plan(plan, Console(quiet=True), only_row="DAT") == []
+    assert runner.run_plan(plan, Console(quiet=True), only_rows=["DAT"]) == []
     assert processes.started == ["DAT 1"]
 
 
