@@ -55,10 +55,12 @@ def _categories(path: Path, parts: dict[str, Any], reference: str, baseline: str
         for name, part in parts.items():
             gain = part["baseline_gain"]["HR@100"]
             error = [[100 * (gain["gain"] - gain["low"])], [100 * (gain["high"] - gain["gain"])]]
-            axis.errorbar(part["train_rows"], 100 * gain["gain"], yerr=error, marker="o", alpha=0.6, color="tab:blue")
-            axis.annotate(name, (part["train_rows"], 100 * gain["gain"]), fontsize="x-small")
+            axis.errorbar(
+                max(part["train_rows"], 1), 100 * gain["gain"], yerr=error, marker="o", alpha=0.6, color="tab:blue"
+            )
+            axis.annotate(name, (max(part["train_rows"], 1), 100 * gain["gain"]), fontsize="x-small")
         axis.axhline(0, color="grey", linewidth=1)
-        axis.set_xscale("symlog", linthresh=1)
+        axis.set_xscale("log")
         axis.set(xlabel="train rows of the category", ylabel=f"HR@100, {reference} over {baseline}, %")
 
 
@@ -94,6 +96,7 @@ def write_plots(results: dict[str, Any], folder: Path) -> list[Path]:
             with _figure(written[-1], len(MIMIC)) as axes:
                 for axis, (value, label) in zip(axes, MIMIC.items(), strict=True):
                     _by_epoch(axis, curves, value, label)
+                    axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
         compared = {
             category: part
             for category, part in figures["slices"]["category"].items()

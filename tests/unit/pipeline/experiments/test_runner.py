@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ class Processes:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.started: list[str] = []
         self.broken: set[str] = set()
+        self.threads: set[str] = set()
         monkeypatch.setattr(subprocess, "run", self._run)
 
     def _run(self, command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
@@ -35,6 +37,7 @@ class Processes:
         if module == "cell":
             job = json.loads(Path(command[3]).read_text())
             name = f"{job['row']} {job['seed']}"
+            self.threads.add(options["env"]["TF_NUM_INTRAOP_THREADS"])
             (Path(job["folder"]) / "cell.json").write_text(json.dumps({"seconds": {"train": 60.0}}))
         elif module == "preparation":
             job = json.loads(Path(command[3]).read_text())
@@ -77,6 +80,14 @@ def test_a_cell_that_fails_does_not_stop_the_others(plan: Plan, monkeypatch: pyt
     processes.started.clear()
     assert runner.run_plan(plan, Console(quiet=True), only_rows=["DAT"]) == []
     assert processes.started == ["DAT 1"]
+
+
+def test_cells_at_a_time_share_the_processors(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    processes = Processes(monkeypatch)
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert runner.run_plan(plan, Console(quiet=True), jobs=2) == []
+    assert sorted(processes.started[2:]) == ["DAT 1", "DAT 2", "two-tower 1", "two-tower 2"]
+    assert processes.threads == {"3"}
 
 
 def test_time_left_is_that_of_the_row_else_of_the_data_set_else_of_all(plan: Plan) -> None:
