@@ -19,6 +19,7 @@ RESERVED_NAMES = frozenset(
         "hard_negative_indices",
         "item_count",
         "seen_items",
+        "query_vectors",
     }
 )
 

@@ -14,6 +14,8 @@ from models.losses import CategoryAlignmentLoss, MimicLoss
 from models.retrieval_model import Catalogue, Pairs
 from models.two_tower import TwoTower
 
+QUERY_VECTORS = "query_vectors"  # a column that DAT adds in training: a_u
+
 
 class DAT(TwoTower):
     """Two-tower with augmented vectors, an adaptive-mimic mechanism and category alignment.
@@ -62,8 +64,13 @@ class DAT(TwoTower):
         # How well a_u resembles the p_v it mimics: its length, which is 1 for p_v, and the cosine of the two.
         self.add_means("query_mimic_norm", "query_mimic_cosine")
 
+    def with_shared(self, query_columns: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+        return {**query_columns, QUERY_VECTORS: self.query_vectors(query_columns)}
+
     def query_vectors(self, columns: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """a_u, float32 [B, augmented_dim]."""
+        if QUERY_VECTORS in columns:
+            return columns[QUERY_VECTORS]
         if self.config.augmented.query == "table":
             return self.query_augmented(columns[features.QUERY_INDEX])
         pooled = self.history_pooling(columns[self._history], self.item_augmented.table.embeddings)

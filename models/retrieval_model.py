@@ -86,6 +86,10 @@ class RetrievalModel(tfrs.Model):
         """Item columns and `candidate_index`, [B, ...], to embeddings, float32 [B, D]."""
         raise NotImplementedError
 
+    def with_shared(self, query_columns: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
+        """The columns, and what query tower and loss both make of them, so that a step makes it once."""
+        return query_columns
+
     def solve(self, query_index: np.ndarray, candidate_index: np.ndarray, seed: int) -> None:
         """Fits a model that does not learn by gradient, in place of epochs over batches.
 
@@ -161,6 +165,7 @@ class RetrievalModel(tfrs.Model):
         if training and self.config.unknown_rate > 0:
             query_columns = self._forget_queries(query_columns)
             item_columns = self._forget_items(item_columns)
+        query_columns = self.with_shared(query_columns)
         pairs = Pairs(
             query_columns=query_columns,
             item_columns=item_columns,

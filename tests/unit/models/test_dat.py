@@ -226,6 +226,17 @@ def test_mimicking_out_of_the_history_trains_the_vectors_of_its_items() -> None:
     assert (np.abs(by_table).sum(axis=1) > 0).tolist() == [False, True, True, True, False, False]
 
 
+def test_a_step_makes_the_query_vectors_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = dat(**OURS)
+    pool, pooled = model.history_pooling.call, []
+    monkeypatch.setattr(model.history_pooling, "call", lambda *given: pooled.append(given) or pool(*given))
+    model.compute_loss(helpers.small_batch(), training=True)
+    assert len(pooled) == 1
+    # Outside of training nothing is handed over, and the tower makes its own.
+    model.query_embeddings(helpers.small_batch())
+    assert len(pooled) == 2
+
+
 def test_a_history_is_needed() -> None:
     encodings = dataclasses.replace(helpers.small_encodings(), history=None, history_length=0)
     with pytest.raises(ValueError, match=r"augmented.query history: no feature of kind history is declared"):
