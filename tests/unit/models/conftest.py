@@ -8,7 +8,7 @@ from tests.unit.models import toy as toy_data
 
 @pytest.fixture(autouse=True)
 def _same_weights_in_every_run() -> None:
-    """With some weights all hidden units of a row are off and its output is zero: no test may depend on what ran before."""
+    """With some weights all hidden units of a row are off and its output is zero: no test may hang on chance."""
     tf.keras.utils.set_random_seed(7)
 
 
