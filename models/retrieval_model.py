@@ -160,7 +160,8 @@ class RetrievalModel(tfrs.Model):
         drawn = [positive, tf.reshape(negative, [-1]), tf.reshape(hard, [-1])]
         candidates, places = tf.unique(tf.concat(drawn, axis=0))
         positives, negatives, hards = tf.split(places, [tf.size(indices) for indices in drawn])
-        query_columns = {k: inputs[k] for k in (features.QUERY_INDEX, *(e.key for e in self.encodings.query))}
+        query_keys = (features.QUERY_INDEX, *(e.key for e in self.encodings.query))
+        query_columns: Mapping[str, tf.Tensor] = {key: inputs[key] for key in query_keys}
         item_columns = {key: tf.gather(column, candidates) for key, column in self._candidate_columns.items()}
         if training and self.config.unknown_rate > 0:
             query_columns = self._forget_queries(query_columns)
