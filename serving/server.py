@@ -58,9 +58,10 @@ class Server:
         """
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-        from serving.current import Current
+        from serving.model_service import ModelService
+        from serving.prediction_service import PredictionService
+        from serving.served import Current
         from serving.service import RetrievalService
-        from serving.tf_serving_service import ModelService, PredictionService
 
         self._releases = releases
         self._current = Current(model_name)
@@ -101,14 +102,16 @@ class Server:
           ReleaseError: there is no release that can be served.
         """
         from serving.retriever import load_newest
+        from serving.served import Served
 
         self._server.start()
+        model_name = self._current.served.model_name
         try:
-            retriever = load_newest(self._releases, self._current.model_name)
+            retriever = load_newest(self._releases, model_name)
         except ReleaseError:
             self.stop(grace=0)
             raise
-        self._current.retriever = retriever
+        self._current.served = Served(model_name, {retriever.manifest.version: retriever})
         self._set_health(health_pb2.HealthCheckResponse.SERVING)
         return retriever.manifest.version
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import grpc
 
-from serving.current import Current
 from serving.proto import retrieval_pb2, retrieval_pb2_grpc
+from serving.served import Current, NotServedError
 from serving.status import refuse
 from serving.tower import Values
 
@@ -23,11 +23,13 @@ class RetrievalService(retrieval_pb2_grpc.RetrievalServiceServicer):
         self, request: retrieval_pb2.RecommendRequest, context: grpc.ServicerContext
     ) -> retrieval_pb2.RecommendResponse:
         """The items that score highest for a query; see the .proto file for the fields and statuses."""
-        retriever = self._current.retriever
-        if request.model and request.model != self._current.model_name:
-            refuse(context, grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Latest({request.model})")
-        if retriever is None:
+        served = self._current.served
+        if not served.retrievers:
             refuse(context, grpc.StatusCode.UNAVAILABLE, "no release is loaded yet")
+        try:
+            retriever = served.find(request.model or served.model_name)
+        except NotServedError as error:
+            refuse(context, error.status, str(error))
         if not 0 <= request.k <= self._max_k:
             refuse(
                 context,
