@@ -19,11 +19,11 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from serving.query_inputs import SERVING_DEFAULT
 from serving.retriever import Retriever
 from serving.served import Current, NotServedError
 from serving.status import refuse
 from serving.tensors import decode, encode
-from serving.tower import SERVING_DEFAULT
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED

@@ -14,8 +14,9 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.index import Hit, ItemIndex
 from serving.queries import QueryStore
+from serving.query_inputs import SERVING_DEFAULT, Values
 from serving.release import INDEX, QUERIES, Manifest, ReleaseError, list_versions, verify_release
-from serving.tower import SERVING_DEFAULT, Tower, Values
+from serving.tower import Tower
 
 WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
 SEEN_ITEMS = "seen_items"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import grpc
 
 from serving.proto import retrieval_pb2, retrieval_pb2_grpc
+from serving.query_inputs import Values
 from serving.served import Current, NotServedError
 from serving.status import refuse
-from serving.tower import Values
 
 DEFAULT_K = 10
 
