@@ -19,7 +19,7 @@ from models.config import Feature, FeatureSpec, Kind
 MAX_Z_SCORE = 10.0  # numbers further out are cut: one absurd request must not overflow the tower
 SECONDS_PER_HOUR = 3600
 SECONDS_PER_DAY = 86400
-_EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday; Monday is 0
+EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday; Monday is 0
 
 _NOT_WORD = r"[^\p{L}\p{N}]+"
 
@@ -92,7 +92,7 @@ def _number(feature: Feature, column: tf.SparseTensor) -> tf.SparseTensor:
 def _moment(feature: Feature, column: tf.SparseTensor) -> dict[str, tf.SparseTensor]:
     seconds = column.values
     hour = tf.math.floormod(tf.math.floordiv(seconds, SECONDS_PER_HOUR), 24)
-    weekday = tf.math.floormod(tf.math.floordiv(seconds, SECONDS_PER_DAY) + _EPOCH_WEEKDAY, 7)
+    weekday = tf.math.floormod(tf.math.floordiv(seconds, SECONDS_PER_DAY) + EPOCH_WEEKDAY, 7)
     return {
         features.hour_key(feature.name): _map(column, hour + 1),
         features.weekday_key(feature.name): _map(column, weekday + 1),

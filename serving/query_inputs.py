@@ -13,11 +13,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
+from models.columns import Value
 from models.config import Feature, FeatureSpec, Kind, Side
 
 SERVING_DEFAULT = "serving_default"
 EMBEDDING = "embedding"
-MISSING: dict[tf.DType, bytes | float | int] = {tf.string: b"", tf.float32: math.nan, tf.int64: -1}
+MISSING: dict[tf.DType, Value] = {tf.string: b"", tf.float32: math.nan, tf.int64: -1}
 TYPE_NAMES = {tf.string: "strings", tf.float32: "floats", tf.int64: "int64s"}
 
 Values = Sequence[str] | Sequence[bytes] | Sequence[float] | Sequence[int]
@@ -59,20 +60,18 @@ class QueryInputs:
         if EMBEDDING not in signature.outputs:
             raise ValueError(f"signature {SERVING_DEFAULT!r} has no output {EMBEDDING!r}")
 
-    def arrays(
+    def values(
         self, query_id: str, stored: tf.train.Example | None, features: Mapping[str, Values]
-    ) -> dict[str, NDArray]:
-        """The inputs of one query.
+    ) -> dict[str, list[Value]]:
+        """The values of one query by input, no more than declared; an empty list where one is missing.
+
+        What is neither given nor stored is missing, but for a timestamp of the interaction, which is then the time of
+        this call. A history longer than declared keeps its last values, other multi-valued features their first.
 
         Args:
           query_id: "" if there is none.
           stored: the query's raw tf.Example of the release's query store, or None.
           features: given values by feature name; they override the stored ones, an empty sequence says missing.
-
-        Returns:
-          For each input float32, int64 or object (bytes) [1], or [1, n >= 1] where it is multi-valued. What is neither
-          given nor stored is missing, but for a timestamp of the interaction, which is then the time of this call. A
-          history longer than declared keeps its last values, other multi-valued features their first.
 
         Raises:
           ValueError: a feature is unknown, or has values of another type or too many; it names the feature and what
@@ -82,18 +81,25 @@ class QueryInputs:
             if name not in self._features or name == self._query_id:
                 known = ", ".join(sorted(self._features.keys() - {self._query_id}))
                 raise ValueError(f"feature {name!r} is not one of the query's, which are: {known}")
-        arrays = {}
+        values: dict[str, list[Value]] = {}
         for name, spec in self.specs.items():
             if name == self._query_id:
-                values: list[bytes | float | int] = [query_id.encode()] if query_id else []
+                values[name] = [query_id.encode()] if query_id else []
             elif name in features:
-                values = _checked(name, spec, features[name])
+                values[name] = _bounded(_checked(name, spec, features[name]), self._features[name])
             else:
-                values = _stored(name, spec, stored) or self._default(name)
-            arrays[name] = _array(values, spec, self._features.get(name))
-        return arrays
+                values[name] = _bounded(_stored(name, spec, stored) or self._default(name), self._features[name])
+        return values
 
-    def _default(self, name: str) -> list[bytes | float | int]:
+    def arrays(self, values: Mapping[str, list[Value]]) -> dict[str, NDArray]:
+        """What `values` gave as the signature's inputs.
+
+        Returns:
+          For each input float32, int64 or object (bytes) [1], or [1, n >= 1] where it is multi-valued.
+        """
+        return {name: _array(values[name], spec) for name, spec in self.specs.items()}
+
+    def _default(self, name: str) -> list[Value]:
         feature = self._features[name]
         if feature.kind is Kind.TIMESTAMP and feature.side is Side.INTERACTION:
             return [int(time.time())]
@@ -114,9 +120,9 @@ def read_signatures(folder: Path) -> dict[str, meta_graph_pb2.SignatureDef]:
     raise ValueError(f"{folder}: the model has no graph with the tag 'serve'")
 
 
-def _checked(name: str, spec: InputSpec, values: Values) -> list[bytes | float | int]:
+def _checked(name: str, spec: InputSpec, values: Values) -> list[Value]:
     """Given values as the input's type; integers stand for floats too."""
-    checked: list[bytes | float | int] = []
+    checked: list[Value] = []
     for value in values:
         if spec.dtype == tf.string and isinstance(value, str | bytes):
             checked.append(value.encode() if isinstance(value, str) else value)
@@ -133,7 +139,7 @@ def _checked(name: str, spec: InputSpec, values: Values) -> list[bytes | float |
     return checked
 
 
-def _stored(name: str, spec: InputSpec, stored: tf.train.Example | None) -> list[bytes | float | int]:
+def _stored(name: str, spec: InputSpec, stored: tf.train.Example | None) -> list[Value]:
     if stored is None or name not in stored.features.feature:
         return []
     feature = stored.features.feature[name]
@@ -141,11 +147,12 @@ def _stored(name: str, spec: InputSpec, stored: tf.train.Example | None) -> list
     return list(lists[spec.dtype].value)
 
 
-def _array(values: list[bytes | float | int], spec: InputSpec, feature: Feature | None) -> NDArray:
-    """[1], or [1, n >= 1] where the input is multi-valued."""
-    dtype = spec.dtype.as_numpy_dtype
-    if spec.rank == 1:
-        return np.array(values or [MISSING[spec.dtype]], dtype)
-    if feature is not None:
-        values = values[-feature.max_values :] if feature.kind is Kind.HISTORY else values[: feature.max_values]
-    return np.array([values or [MISSING[spec.dtype]]], dtype)
+def _bounded(values: list[Value], feature: Feature) -> list[Value]:
+    if len(values) <= feature.max_values:
+        return values
+    return values[-feature.max_values :] if feature.kind is Kind.HISTORY else values[: feature.max_values]
+
+
+def _array(values: list[Value], spec: InputSpec) -> NDArray:
+    row = values or [MISSING[spec.dtype]]
+    return np.array(row if spec.rank == 1 else [row], spec.dtype.as_numpy_dtype)

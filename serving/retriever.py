@@ -20,6 +20,7 @@ from serving.tower import Tower
 
 WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
 SEEN_ITEMS = "seen_items"
+COMPARED_QUERIES = 64  # stored ones on which the tower's two forms are compared when a release is loaded
 
 logger = logging.getLogger(__name__)
 
@@ -115,12 +116,15 @@ def load_newest(root: Path, model_name: str) -> Retriever:
 
 
 def _warm_up(folder: Path, retriever: Retriever) -> None:
-    """Runs the model's own warm-up requests, one cold query and one search, so that no user waits for them."""
+    """Runs the model's own warm-up requests, a sample of the queries and one search, so that no user waits for them."""
     if (folder / WARM_UP).is_file():
         for record in tf.data.TFRecordDataset(str(folder / WARM_UP)).as_numpy_iterator():
             request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
             inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
             retriever.tower.predict(request.model_spec.signature_name or SERVING_DEFAULT, inputs)
+    stored = retriever.queries.sample(COMPARED_QUERIES)
+    known = [(query_id.decode(), tf.train.Example.FromString(row)) for query_id, row in stored]
+    retriever.tower.use_lite([("", None), *known])
     embedding = retriever.tower.embed("", None, {})
     if embedding.ndim not in (1, 2) or embedding.shape[-1] != retriever.index.manifest.dimension:
         raise ValueError(

@@ -10,7 +10,9 @@ from tests.unit.serving.tiny import SPEC
 
 def test_arrays(model: Path) -> None:
     inputs = QueryInputs(read_signatures(model), SPEC)
-    arrays = inputs.arrays("ü\x00", None, {"w": [], "tags": ["a", b"\xff"], "history": ["1", "2", "3"], "time": [5]})
+    arrays = inputs.arrays(
+        inputs.values("ü\x00", None, {"w": [], "tags": ["a", b"\xff"], "history": ["1", "2", "3"], "time": [5]})
+    )
     assert {name: (array.dtype, array.shape) for name, array in arrays.items()} == {
         "user_id": (np.object_, (1,)),
         "w": (np.float32, (1,)),
