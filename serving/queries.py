@@ -64,6 +64,10 @@ class QueryStore:
     def __len__(self) -> int:
         return len(self._ids)
 
+    def query_id(self, row: int) -> bytes:
+        """The id of a row, 0 <= row < len(self)."""
+        return self._ids[row]
+
     def find(self, query_id: bytes) -> bytes | None:
         """The serialised tf.Example of a query; None if it is not known."""
         row = self._ids.find(query_id)
