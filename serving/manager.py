@@ -79,29 +79,35 @@ class Manager:
         """Looks once, loads what is new, swaps, and lets go of what nobody uses.
 
         Raises:
-          OSError: the root cannot be listed.
+          ReleaseError: the root cannot be listed.
         """
         with self._lock:
-            complaints = self._read_state()
-            versions = list_versions(self.root)
-            self._forgive(versions)
-            selection, loaded = self._load(versions)
-            if selection.newest is None:
-                complaints.append(self._why_none(versions))
-            else:
-                self._swap(selection, loaded)
-            for label, version in self._state.labels.items():
-                if version not in selection.versions:
-                    complaints.append(f"label {label!r} names version {version}, which cannot be served")
-            self._complain(complaints)
-            self._bury(versions)
+            try:
+                self._look()
+            except OSError as error:
+                raise ReleaseError(f"{self.root}: cannot look for releases: {error}") from error
+
+    def _look(self) -> None:
+        complaints = self._read_state()
+        versions = list_versions(self.root)
+        self._forgive(versions)
+        selection, loaded = self._load(versions)
+        if selection.newest is None:
+            complaints.append(self._why_none(versions))
+        else:
+            self._swap(selection, loaded)
+        for label, version in self._state.labels.items():
+            if version not in selection.versions:
+                complaints.append(f"label {label!r} names version {version}, which cannot be served")
+        self._complain(complaints)
+        self._bury(versions)
 
     def _run(self) -> None:
         while not self._stopped.wait(POLL_SECONDS):
             try:
                 self.poll()
-            except OSError as error:
-                self._complain([f"{self.root}: cannot look for releases: {error}"])
+            except ReleaseError as error:
+                self._complain([str(error)])
 
     def _read_state(self) -> list[str]:
         """Takes over the state file where it has changed. Returns what is wrong with it."""

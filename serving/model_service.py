@@ -74,7 +74,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         try:
             change_state(root, lambda state: state.replace(policy=wanted.policy, labels=wanted.labels))
             self._manager.poll()
-        except (ReleaseError, OSError) as error:
+        except ReleaseError as error:
             refuse(context, grpc.StatusCode.FAILED_PRECONDITION, str(error))
         logger.info("reloaded: policy %s, labels %s", wanted.policy, wanted.labels)
         response = model_management_pb2.ReloadConfigResponse()
