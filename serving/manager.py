@@ -46,7 +46,7 @@ class Manager:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="releases", daemon=True)
         self._state = ServingState()
-        self._state_bytes = b""
+        self._state_bytes: bytes | None = None
         self._refused: dict[int, Stamp] = {}
         self._leaving: dict[int, weakref.ref[Retriever]] = {}
         self._complaints: list[str] = []

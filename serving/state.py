@@ -55,8 +55,8 @@ class ServingState(Frozen):
             raise ReleaseError(_problems(error)) from error
 
 
-def read_bytes(root: Path) -> bytes:
-    """The file as it is; empty where there is none.
+def read_bytes(root: Path) -> bytes | None:
+    """The file as it is; None where there is none.
 
     Raises:
       ReleaseError: it cannot be read.
@@ -64,18 +64,18 @@ def read_bytes(root: Path) -> bytes:
     try:
         return (root / STATE).read_bytes()
     except FileNotFoundError:
-        return b""
+        return None
     except OSError as error:
         raise ReleaseError(f"{root / STATE}: cannot be read: {error.strerror}") from error
 
 
-def parse(root: Path, content: bytes) -> ServingState:
+def parse(root: Path, content: bytes | None) -> ServingState:
     """What `read_bytes` gave, as decisions.
 
     Raises:
       ReleaseError: it is not what this module writes.
     """
-    if not content:
+    if content is None:
         return ServingState()
     try:
         return ServingState.model_validate_json(content)
