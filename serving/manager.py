@@ -217,9 +217,12 @@ class Manager:
 
 
 def _stamp(folder: Path) -> Stamp:
-    """Names, times and sizes of a release's files: what changes when somebody repairs it."""
+    """Names, times and sizes of a release's files: what changes when somebody repairs it.
+
+    The time is the inode's: it also moves where a copy keeps the file's own time, or only its mode is mended.
+    """
     files = []
     for path in sorted(folder.rglob("*")):
         status = path.lstat()
-        files.append((str(path), status.st_mtime_ns, status.st_size))
+        files.append((str(path), status.st_ctime_ns, status.st_size))
     return tuple(files)

@@ -53,14 +53,15 @@ class Served:
       labels: label -> version, each among `retrievers`.
       traffic: label -> share in percent of the requests that name no release; empty, or adding up to 100. A label that
         is not among `labels` leaves its share to the default.
-      pinned: the version that answers where nothing else is said; None for the newest.
+      newest: the version that answers where nothing else is said, which a pin may hold back; None for the newest of
+        `retrievers`.
     """
 
     model_name: str
     retrievers: Mapping[int, Retriever] = field(default_factory=dict)
     labels: Mapping[str, int] = field(default_factory=dict)
     traffic: Mapping[str, int] = field(default_factory=dict)
-    pinned: int | None = None
+    newest: int | None = None
 
     @property
     def default(self) -> tuple[str, int | None]:
@@ -73,7 +74,7 @@ class Served:
         if shares:
             label = min(shares)[1]
             return label, self.labels[label]
-        return "", max(self.retrievers, default=None) if self.pinned is None else self.pinned
+        return "", max(self.retrievers, default=None) if self.newest is None else self.newest
 
     def find(self, name: str, version: int | None = None, label: str | None = None) -> Retriever:
         """The release that answers a request.

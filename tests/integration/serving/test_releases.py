@@ -200,7 +200,7 @@ def test_reload(root: Root) -> None:
         response = running.reload(root, model_version_policy=both)
         assert response.HasField("status")
         assert response.status.error_code == 0
-        assert running.states() == {first: AVAILABLE, second: AVAILABLE}
+        assert list(running.states().items()) == [(second, AVAILABLE), (first, AVAILABLE)]
         running.reload(root, model_version_policy=both, version_labels={"stable": first, "canary": second})
         assert [running.version(label=label) for label in ("stable", "canary")] == [first, second]
         running.reload(root, model_version_policy=both, version_labels={"stable": second, "canary": first})

@@ -19,8 +19,8 @@ def test_the_newest_answers() -> None:
     assert served.assign("") == ("", THREE)
 
 
-def test_the_pinned_answers() -> None:
-    served = Served("m", LOADED, pinned=2)
+def test_the_newest_that_a_pin_allows_answers() -> None:
+    served = Served("m", LOADED, newest=2)
     assert served.find("m") is TWO
     assert served.find("m", version=3) is THREE
     assert served.assign("alice") == ("", TWO)
@@ -98,5 +98,5 @@ def test_without_a_query_the_largest_share_answers() -> None:
 def test_share_of_a_label_that_is_not_loaded_goes_to_the_default() -> None:
     served = Served("m", LOADED, {"stable": 1}, SPLIT)
     assert served.assign("alice") == ("stable", ONE)
-    served = Served("m", LOADED, {}, SPLIT, pinned=2)
+    served = Served("m", LOADED, {}, SPLIT, newest=2)
     assert served.assign("alice") == ("", TWO)
