@@ -9,8 +9,11 @@ from typing import Annotated
 
 import typer
 
+from pipeline import releases_cli
 from pipeline.config import ConfigError, PipelineConfig, load_config
 from pipeline.datasets import DOWNLOADED, FROM_FOLDER, DatasetError
+from pipeline.options import DEFAULT_CONFIG, ConfigOption, UserError
+from serving.release import ReleaseError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,15 +35,9 @@ app = typer.Typer(
     """,
 )
 
-ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", envvar="RETRIEVAL_CONFIG", help="The YAML file that says all.")
-]
+app.add_typer(releases_cli.app, name="release")
+
 SpanOption = Annotated[int, typer.Option(min=0, help="The span to read, put in place of {SPAN} in file patterns.")]
-DEFAULT_CONFIG = Path("configs/movielens.yaml")
-
-
-class UserError(RuntimeError):
-    """Something the user can mend; shown without a stack trace."""
 
 
 @app.command()
@@ -109,8 +106,7 @@ def serve(
     config: ConfigOption = DEFAULT_CONFIG,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Instead of serving.port; 0 is any free.")] = None,
 ) -> None:
-    """Serve the newest release over gRPC until interrupted."""
-    from serving.release import ReleaseError
+    """Serve the releases over gRPC until interrupted; new ones are picked up (see the command release)."""
     from serving.server import ServerError
     from serving.server import serve as serve_releases
 
@@ -118,7 +114,7 @@ def serve(
     settings = loaded.serving if port is None else loaded.serving.model_copy(update={"port": port})
     try:
         serve_releases(loaded.releases, loaded.name, settings)
-    except (ReleaseError, ServerError) as e:
+    except ServerError as e:
         raise UserError(str(e)) from e
 
 
@@ -216,6 +212,6 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
     try:
         app()
-    except (ConfigError, DatasetError, ExchangeError, IngestionError, RunError, UserError) as e:
+    except (ConfigError, DatasetError, ExchangeError, IngestionError, ReleaseError, RunError, UserError) as e:
         typer.echo(str(e), err=True)
         sys.exit(1)

@@ -69,6 +69,10 @@ class QueryStore:
         rows = range(0, len(self), max(1, -(-len(self) // count)))
         return [(self._ids[row], self._examples[row]) for row in rows]
 
+    def query_id(self, row: int) -> bytes:
+        """The id of a row, 0 <= row < len(self)."""
+        return self._ids[row]
+
     def find(self, query_id: bytes) -> bytes | None:
         """The serialised tf.Example of a query; None if it is not known."""
         row = self._ids.find(query_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +14,12 @@ from tensorflow_serving.apis import prediction_log_pb2
 from serving.index import Hit, ItemIndex
 from serving.queries import QueryStore
 from serving.query_inputs import SERVING_DEFAULT, Values
-from serving.release import INDEX, QUERIES, Manifest, ReleaseError, list_versions, verify_release
+from serving.release import INDEX, QUERIES, Manifest, ReleaseError, verify_release
 from serving.tower import Tower
 
 WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
 SEEN_ITEMS = "seen_items"
 COMPARED_QUERIES = 64  # stored ones on which the tower's two forms are compared when a release is loaded
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -92,27 +89,6 @@ def load_release(folder: Path) -> Retriever:
     except (ValueError, TypeError, KeyError, OSError, DecodeError, tf.errors.OpError) as error:
         raise ReleaseError(f"{folder}: cannot load the release: {_one_line(error)}") from error
     return retriever
-
-
-def load_newest(root: Path, model_name: str) -> Retriever:
-    """Loads the newest release that is whole, logging an error for each broken one that is newer.
-
-    Raises:
-      ReleaseError: there is no release of this model, or all are broken.
-    """
-    versions = list_versions(root)
-    for version in reversed(versions):
-        try:
-            retriever = load_release(root / str(version))
-        except ReleaseError as error:
-            logger.error("release %d is left out: %s", version, error)  # noqa: TRY400 - the message says it all
-            continue
-        if retriever.manifest.model_name == model_name:
-            return retriever
-        logger.error("release %d is left out: it is of model %r", version, retriever.manifest.model_name)
-    if versions:
-        raise ReleaseError(f"none of the {len(versions)} releases in {root} can be served as {model_name!r}")
-    raise ReleaseError(f"there is no release in {root}")
 
 
 def _warm_up(folder: Path, retriever: Retriever) -> None:

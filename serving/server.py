@@ -1,4 +1,4 @@
-"""The retrieval server: one process, synchronous gRPC, the newest whole release of a folder.
+"""The retrieval server: one process, synchronous gRPC, the releases of one folder.
 
 python -m serving.server --releases DIR --model NAME [--host HOST] [--port PORT] [--max-k K]
 
@@ -8,6 +8,7 @@ TensorFlow, which takes seconds to import, is imported by Server: --help and a w
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import signal
@@ -43,7 +44,7 @@ class ServerError(RuntimeError):
 
 
 class Server:
-    """A gRPC server on one port. `start` loads the release; until then its health is NOT_SERVING."""
+    """A gRPC server on one port. `start` loads a release; until then its health is NOT_SERVING."""
 
     def __init__(self, releases: Path, model_name: str, config: ServingConfig) -> None:
         """Takes the port.
@@ -51,20 +52,21 @@ class Server:
         Args:
           releases: root folder of the releases.
           model_name: the served model's name.
-          config: where to listen and the limits.
+          config: where to listen, which releases to load, and the limits.
 
         Raises:
           ServerError: the port is taken, or the host is not this machine's.
         """
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
+        from serving.manager import Manager
         from serving.model_service import ModelService
         from serving.prediction_service import PredictionService
         from serving.served import Current
         from serving.service import RetrievalService
 
-        self._releases = releases
         self._current = Current(model_name)
+        self._manager = Manager(releases, self._current, config.version_policy)
         self._health = health.HealthServicer()
         self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._server = grpc.server(
@@ -78,7 +80,9 @@ class Server:
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
             PredictionService(self._current), self._server
         )
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._current), self._server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
+            ModelService(self._current, self._manager), self._server
+        )
         retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(
             RetrievalService(self._current, config.max_k), self._server
         )
@@ -93,32 +97,29 @@ class Server:
         self.address = f"{host}:{port}"
 
     def start(self) -> int:
-        """Answers health checks at once, loads and warms up the newest whole release, then serves.
+        """Answers health checks at once, loads and warms up what is to be served, then serves it and watches for more.
 
         Returns:
-          The version served.
+          The version that answers requests which name none.
 
         Raises:
-          ReleaseError: there is no release that can be served.
+          ReleaseError: there is no release that can be served, or the releases' state file is broken.
         """
-        from serving.retriever import load_newest
-        from serving.served import Served
-
         self._server.start()
-        model_name = self._current.served.model_name
         try:
-            retriever = load_newest(self._releases, model_name)
+            version = self._manager.start()
         except ReleaseError:
             self.stop(grace=0)
             raise
-        self._current.served = Served(model_name, {retriever.manifest.version: retriever})
         self._set_health(health_pb2.HealthCheckResponse.SERVING)
-        return retriever.manifest.version
+        return version
 
     def stop(self, grace: float = DRAIN_SECONDS) -> None:
         """Reports NOT_SERVING, takes no new requests and waits at most `grace` seconds for those under way."""
         self._health.enter_graceful_shutdown()
-        self._server.stop(grace).wait()
+        drained = self._server.stop(grace)
+        self._manager.stop()
+        drained.wait()
 
     def _set_health(self, status: int) -> None:
         for name in HEALTH_NAMES:
@@ -132,7 +133,7 @@ def serve(releases: Path, model_name: str, config: ServingConfig) -> None:
 
     Raises:
       ServerError: the port cannot be had.
-      ReleaseError: there is no release that can be served.
+      ReleaseError: there is no release that can be served, or the releases' state file is broken.
     """
     stopped = threading.Event()
 
@@ -142,6 +143,8 @@ def serve(releases: Path, model_name: str, config: ServingConfig) -> None:
     previous = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         server = Server(releases, model_name, config)
+        # All that the imports made stays: the collection after a release is dropped need not look through it.
+        gc.freeze()
         version = server.start()
         print(f"serving {model_name} version {version} on {server.address}", flush=True)
         # The kernel may hand the signal to another thread; Python runs its handler when this one next wakes up.
@@ -156,7 +159,7 @@ def serve(releases: Path, model_name: str, config: ServingConfig) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """The command line. Returns the exit code: 0 after a signal, 1 if the server cannot start."""
     defaults = ServingConfig()
-    parser = argparse.ArgumentParser(prog="python -m serving.server", description="Serves the newest release.")
+    parser = argparse.ArgumentParser(prog="python -m serving.server", description="Serves the releases of a folder.")
     parser.add_argument("--releases", type=Path, required=True, help="root folder of the releases")
     parser.add_argument("--model", required=True, help="the model's name")
     parser.add_argument("--host", default=defaults.host)

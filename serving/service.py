@@ -27,7 +27,8 @@ class RetrievalService(retrieval_pb2_grpc.RetrievalServiceServicer):
         if not served.retrievers:
             refuse(context, grpc.StatusCode.UNAVAILABLE, "no release is loaded yet")
         try:
-            retriever = served.find(request.model or served.model_name)
+            served.find(request.model or served.model_name)
+            _, retriever = served.assign(request.query_id)
         except NotServedError as error:
             refuse(context, error.status, str(error))
         if not 0 <= request.k <= self._max_k:

@@ -17,7 +17,7 @@ import pytest
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving import retriever
+from serving import manager
 from serving.client import RetrievalClient, RetrievalError
 from serving.config import ServingConfig
 from serving.proto import retrieval_pb2, retrieval_pb2_grpc
@@ -192,18 +192,18 @@ def test_health(running: Running) -> None:
 def test_not_serving_while_loading(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny.publish(tmp_path / "r", model, tmp_path / "index")
     server = Server(tmp_path / "r", "tiny", ServingConfig(port=0))
-    load, seen = retriever.load_newest, []
+    load, seen = manager.load_release, []
 
-    def observed(root: Path, name: str) -> object:
+    def observed(folder: Path) -> object:
         seen.extend(health(server.address, service) for service in HEALTH_NAMES)
         with RetrievalClient(server.address, timeout=30) as client:
             try:
                 client.recommend(query_id="alice")
             except RetrievalError as error:
                 seen.append((error.status, error.message))
-        return load(root, name)
+        return load(folder)
 
-    monkeypatch.setattr(retriever, "load_newest", observed)
+    monkeypatch.setattr(manager, "load_release", observed)
     server.start()
     assert seen == [NOT_SERVING] * 4 + [("UNAVAILABLE", "no release is loaded yet")]
     assert health(server.address) == SERVING

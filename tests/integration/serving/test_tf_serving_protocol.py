@@ -13,7 +13,6 @@ from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
-    model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
@@ -276,18 +275,11 @@ def test_status_refuses(
     assert refused(status_stub.GetModelStatus, request) == (code, message)
 
 
-def test_what_is_not_offered_says_so(
-    stub: prediction_service_pb2_grpc.PredictionServiceStub, status_stub: model_service_pb2_grpc.ModelServiceStub
-) -> None:
+def test_what_is_not_offered_says_so(stub: prediction_service_pb2_grpc.PredictionServiceStub) -> None:
     for name, call, request in (
         ("Classify", stub.Classify, classification_pb2.ClassificationRequest()),
         ("Regress", stub.Regress, regression_pb2.RegressionRequest()),
         ("MultiInference", stub.MultiInference, inference_pb2.MultiInferenceRequest()),
-        (
-            "HandleReloadConfigRequest",
-            status_stub.HandleReloadConfigRequest,
-            model_management_pb2.ReloadConfigRequest(),
-        ),
     ):
         code, message = refused(call, request)
         assert code is grpc.StatusCode.UNIMPLEMENTED

@@ -1,4 +1,3 @@
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +6,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.release import ReleaseError
-from serving.retriever import Retriever, load_newest, load_release
+from serving.retriever import Retriever, load_release
 from tests.unit.serving import tiny
 
 
@@ -146,29 +145,3 @@ def test_several_vectors_of_another_dimension_are_refused(tmp_path: Path) -> Non
     version = tiny.publish(tmp_path / "r", model, tmp_path / "index", items={"a": [1, 2]})
     with pytest.raises(ReleaseError, match=r"the tower's embedding has shape \[2, 4\], the index \[2\]"):
         load_release(tmp_path / "r" / str(version))
-
-
-def test_newest_whole_release_is_loaded(tmp_path: Path, model: Path, caplog: pytest.LogCaptureFixture) -> None:
-    root = tmp_path / "r"
-    first = tiny.publish(root, model, tmp_path / "i1")
-    second = tiny.publish(root, model, tmp_path / "i2", items={"a": [1, 1, 1, 1]})
-    third = tiny.publish(root, model, tmp_path / "i3", items={"b": [1, 1, 1, 1]}, model_name="other")
-    assert load_newest(root, "tiny").manifest.version == second
-    (root / str(second) / "saved_model.pb").write_bytes(b"")
-    (root / str(third + 1)).mkdir()
-    caplog.clear()
-    with caplog.at_level(logging.ERROR):
-        assert load_newest(root, "tiny").manifest.version == first
-    told = [r.getMessage().split(":")[0] for r in caplog.records if r.name == "serving.retriever"]
-    assert told == [
-        f"release {third + 1} is left out",
-        f"release {third} is left out",
-        f"release {second} is left out",
-    ]
-    with pytest.raises(ReleaseError, match=r"none of the 4 releases in .* can be served as 'absent'"):
-        load_newest(root, "absent")
-
-
-def test_no_release(tmp_path: Path) -> None:
-    with pytest.raises(ReleaseError, match="there is no release in"):
-        load_newest(tmp_path, "tiny")
