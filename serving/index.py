@@ -262,9 +262,11 @@ class ItemIndex:
             rows, scores = np.arange(len(self)), _scores(self._embeddings, query)
         else:
             rows = np.flatnonzero(among.mask)
-            # Reading a few rows is cheaper than reading all, copying most of them is not.
-            few = among.count < EXACT_SELECTIVITY * len(self)
-            scores = _scores(self._embeddings[rows], query) if few else _scores(self._embeddings, query)[rows]
+            # Copying a few rows is cheaper than reading all, copying most of them is not.
+            if among.count < EXACT_SELECTIVITY * len(self):
+                scores = _scores(np.take(self._embeddings, rows, axis=0), query)
+            else:
+                scores = _scores(self._embeddings, query)[rows]
         best = _largest(scores, wanted + len(excluded))
         return self._hits(rows[best], scores[best], wanted, excluded)
 
