@@ -4,7 +4,8 @@ import sys
 import grpc
 import pytest
 
-from serving.client import RetrievalClient, RetrievalError, feature_value
+from serving.client import RetrievalClient, RetrievalError
+from serving.messages import feature_value
 from serving.proto.generate import ROOT
 
 
