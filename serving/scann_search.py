@@ -111,7 +111,8 @@ class ScannSearch:
         Args:
           query: float32 [dimension], finite.
           count: so many rows are wanted.
-          effort: so many times the leaves are searched and the candidates scored exactly; brute force has neither.
+          effort: so many times the configured leaves and exactly scored candidates; more finds more and takes longer.
+            Above 0; without hashing every item is scored anyway.
 
         Returns:
           int64 [<= count], ascending, distinct; fewer than `count` where the searched leaves hold fewer.
