@@ -124,6 +124,15 @@ def recommend(
     k: Annotated[int, typer.Option(min=1, help="How many items.")] = 10,
     exclude: Annotated[list[str] | None, typer.Option(help="An item id to leave out; may be given again.")] = None,
     seen: Annotated[bool, typer.Option("--seen/--no-seen", help="Also items the query already had.")] = False,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ATTRIBUTE=VALUE", help="Only items that have it; again for another value or attribute."),
+    ] = None,
+    deny: Annotated[
+        list[str] | None, typer.Option(metavar="ATTRIBUTE=VALUE", help="No item that has it; may be given again.")
+    ] = None,
+    min_score: Annotated[float | None, typer.Option(help="Only items with this score or a higher one.")] = None,
+    label: Annotated[str, typer.Option(help="Of the release to ask; the server's choice if there is none.")] = "",
     config: ConfigOption = DEFAULT_CONFIG,
     address: Annotated[str | None, typer.Option(help="host:port instead of the configuration's.")] = None,
 ) -> None:
@@ -137,10 +146,19 @@ def recommend(
     try:
         with RetrievalClient(target) as client:
             answer = client.recommend(
-                query_id=query_id, k=k, exclude_ids=exclude or [], exclude_seen=not seen, item_features=shown
+                query_id=query_id,
+                k=k,
+                exclude_ids=exclude or [],
+                exclude_seen=not seen,
+                allow=_by_attribute("--allow", allow),
+                deny=_by_attribute("--deny", deny),
+                min_score=min_score,
+                label=label,
+                item_features=shown,
             )
     except RetrievalError as e:
-        raise UserError(f"{e}\nIs a server running? Start one with: python -m pipeline serve --config {config}") from e
+        hint = f"\nIs a server running? Start one with: python -m pipeline serve --config {config}"
+        raise UserError(f"{e}{hint if e.status == 'UNAVAILABLE' else ''}") from e
     print_recommendations(query_id, answer, shown)
 
 
@@ -194,6 +212,17 @@ def demo(config: ConfigOption = DEFAULT_CONFIG) -> None:
     from pipeline.demo import run_demo
 
     run_demo(config)
+
+
+def _by_attribute(option: str, given: list[str] | None) -> dict[str, list[str]]:
+    """ATTRIBUTE=VALUE, several times, as the values by attribute."""
+    values: dict[str, list[str]] = {}
+    for text in given or []:
+        attribute, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"{option} {text}: expected ATTRIBUTE=VALUE")
+        values.setdefault(attribute, []).append(value)
+    return values
 
 
 def _check_inputs(config: PipelineConfig, span: int) -> None:

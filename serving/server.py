@@ -83,9 +83,7 @@ class Server:
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
             ModelService(self._current, self._manager), self._server
         )
-        retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(
-            RetrievalService(self._current, config.max_k), self._server
-        )
+        retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(RetrievalService(self._current, config), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         host = f"[{config.host}]" if ":" in config.host else config.host
         try:

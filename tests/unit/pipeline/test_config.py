@@ -84,6 +84,12 @@ def test_the_template_explains_every_key() -> None:
     assert missing == set()
 
 
+def test_filters_need_an_attribute_of_the_items(tmp_path: Path) -> None:
+    tree = {**TREE, "index": {"filter": ["nothing"]}}
+    with pytest.raises(ConfigError, match=r"index\.filter: 'nothing' is neither a feature of side item nor a column"):
+        _load(tmp_path, tree)
+
+
 def test_who_needs_negatives(tmp_path: Path) -> None:
     tree = {**TREE, "negatives": {"per_positive": 0}}
     with pytest.raises(ConfigError, match=r"sampled_bce needs negatives\.per_positive of at least 1"):
