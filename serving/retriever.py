@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.index import Hit, ItemIndex
 from serving.queries import QueryStore
 from serving.release import INDEX, QUERIES, Manifest, ReleaseError, list_versions, verify_release
-from serving.tower import SERVING_DEFAULT, Tower, Values
+from serving.status import RequestError
+from serving.tower import Tower, Values
+from serving.warm_up import run_warm_up_requests
 
-WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
 SEEN_ITEMS = "seen_items"
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def load_release(folder: Path) -> Retriever:
         tower = Tower(folder, manifest.features)
         retriever = Retriever(manifest, tower, ItemIndex(folder / INDEX), QueryStore(folder / QUERIES))
         _warm_up(folder, retriever)
-    except (ValueError, TypeError, KeyError, OSError, DecodeError, tf.errors.OpError) as error:
+    except (ValueError, TypeError, KeyError, OSError, DecodeError, RequestError, tf.errors.OpError) as error:
         raise ReleaseError(f"{folder}: cannot load the release: {_one_line(error)}") from error
     return retriever
 
@@ -115,11 +115,7 @@ def load_newest(root: Path, model_name: str) -> Retriever:
 
 def _warm_up(folder: Path, retriever: Retriever) -> None:
     """Runs the model's own warm-up requests, one cold query and one search, so that no user waits for them."""
-    if (folder / WARM_UP).is_file():
-        for record in tf.data.TFRecordDataset(str(folder / WARM_UP)).as_numpy_iterator():
-            request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
-            inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
-            retriever.tower.predict(request.model_spec.signature_name or SERVING_DEFAULT, inputs)
+    run_warm_up_requests(folder, retriever.tower)
     embedding = retriever.tower.embed("", None, {})
     if embedding.ndim not in (1, 2) or embedding.shape[-1] != retriever.index.manifest.dimension:
         raise ValueError(
