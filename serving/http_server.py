@@ -24,6 +24,7 @@ MAX_CONNECTIONS = 64  # each has a thread
 IDLE_SECONDS = 30.0  # between two requests on one connection
 REQUEST_SECONDS = 10.0  # from a request's first byte to its last
 ANSWER_SECONDS = 10.0
+POLL_SECONDS = 0.1  # how long a stop takes to be noticed
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,9 @@ class HttpServer:
         """
         self._server = _Server(host, port, answer)
         self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, name="rest", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(POLL_SECONDS,), name="rest", daemon=True
+        )
 
     def start(self) -> None:
         """Answers requests from now on."""
@@ -209,25 +212,24 @@ class _Handler(BaseHTTPRequestHandler):
         return super().handle_expect_100()
 
     def _send(self, reply: Reply) -> None:
-        self.connection.settimeout(ANSWER_SECONDS)
-        self.send_response(reply.status)
-        self.send_header("Content-Type", reply.content_type)
-        self.send_header("Content-Length", str(len(reply.body)))
+        head = [
+            f"HTTP/1.1 {reply.status} {self.responses.get(reply.status, ('Error',))[0]}",
+            f"Date: {self.date_time_string()}",
+            f"Content-Type: {reply.content_type}",
+            f"Content-Length: {len(reply.body)}",
+        ]
         if reply.status == HTTPStatus.METHOD_NOT_ALLOWED:
-            self.send_header("Allow", "GET, POST")
-        if self.server.stopping:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(reply.body)
+            head.append("Allow: GET, POST")
+        if self.close_connection or self.server.stopping:
+            head.append("Connection: close")
+        body = b"" if self.command == "HEAD" else reply.body
+        self.connection.settimeout(ANSWER_SECONDS)
+        self.connection.sendall("\r\n".join([*head, "", ""]).encode("latin-1") + body)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """The base class' refusals too as JSON; what follows on the connection cannot be trusted."""
         self.close_connection = True
         self._send(error_reply(code, message or HTTPStatus(code).phrase))
-
-    def version_string(self) -> str:
-        return "retrieval"
 
     def log_message(self, format: str, *args: Any) -> None:
         logger.debug(format, *args)

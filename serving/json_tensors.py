@@ -115,7 +115,7 @@ class TensorReader:
 
 
 def to_json(name: str, output: NDArray) -> Any:
-    """A tensor as a value or nested lists; a float as the shortest decimal that gives the same float again.
+    """A tensor as a value or nested lists; a float as the shortest decimal that gives the same float32 or float64.
 
     Args:
       name: the output's; strings of one that ends with _bytes become base64.
@@ -133,7 +133,7 @@ def to_json(name: str, output: NDArray) -> Any:
             raise invalid(f"output {name} holds bytes that are not UTF-8; only one named *_bytes may") from error
         return converted.reshape(output.shape).tolist()
     if dtype in (tf.half, tf.float32):
-        flat = output.ravel()
+        flat = output.ravel().astype(np.float32)
         wide = np.empty(flat.size, dtype=np.float64)
         for start in range(0, flat.size, CHUNK):  # as text a number takes 128 bytes
             wide[start : start + CHUNK] = flat[start : start + CHUNK].astype("U")

@@ -29,17 +29,11 @@ from serving.config import ServingConfig
 from serving.deadlines import Deadlines
 from serving.http_server import HttpServer
 from serving.metrics import Metrics, RequestCounter
-from serving.proto import retrieval_pb2_grpc
+from serving.proto import retrieval_pb2, retrieval_pb2_grpc
 from serving.reflection import add_reflection
 from serving.release import ReleaseError
 
 HEALTH_NAMES = ("", "ModelService", "PredictionService", "retrieval.v1.RetrievalService")
-SERVICES = (
-    "tensorflow.serving.PredictionService",
-    "tensorflow.serving.ModelService",
-    "retrieval.v1.RetrievalService",
-    "grpc.health.v1.Health",
-)
 MAX_MESSAGE_BYTES = 64 << 20  # TensorFlow Serving takes 2 GiB, of which a few callers at a time would be its end
 THREADS = 8
 WAKE_SECONDS = 0.5
@@ -66,7 +60,12 @@ class Server:
         Raises:
           ServerError: the port is taken, or the host is not this machine's.
         """
-        from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+        from tensorflow_serving.apis import (
+            model_service_pb2,
+            model_service_pb2_grpc,
+            prediction_service_pb2,
+            prediction_service_pb2_grpc,
+        )
 
         from serving.model_service import ModelService
         from serving.prediction_service import PredictionService
@@ -96,7 +95,7 @@ class Server:
             RetrievalService(self._current, config.max_k), self._server
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        add_reflection(SERVICES, self._server)
+        add_reflection((prediction_service_pb2, model_service_pb2, retrieval_pb2, health_pb2), self._server)
         host = f"[{config.host}]" if ":" in config.host else config.host
         try:
             port = self._server.add_insecure_port(f"{host}:{config.port}")

@@ -100,7 +100,9 @@ def save(folder: Path) -> Path:
         "text": with_inputs(lambda x: {"text": tf.identity(x), "text_bytes": tf.identity(x)}, x=strings),
         "number": with_inputs(lambda x: {"y": tf.strings.to_number(x)}, x=strings),
         "nothing_fits": with_inputs(lambda x: {"y": tf.identity(x)}, x=row),
-        "classify_two_inputs": with_inputs(lambda inputs, b: {"scores": column(y_of(inputs)) + b}, inputs=strings, b=row),
+        "classify_two_inputs": with_inputs(
+            lambda inputs, b: {"scores": column(y_of(inputs)) + b}, inputs=strings, b=row
+        ),
         "regress_two_inputs": with_inputs(lambda inputs, b: {"outputs": y_of(inputs) + b}, inputs=strings, b=row),
         "classify_other_input": with_inputs(lambda x: {"scores": column(y_of(x))}, x=strings),
         "regress_other_input": with_inputs(lambda x: {"outputs": y_of(x)}, x=strings),

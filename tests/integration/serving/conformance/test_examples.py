@@ -150,7 +150,7 @@ def test_regress_refuses(running: Running, signature: str, code: grpc.StatusCode
         (
             "Classify",
             "neither_classes_nor_scores",
-            'Expected classification signature outputs to contain at least one of "classes" or "scores". Signature was:',
+            'Expected classification signature outputs to contain at least one of "classes" or "scores".',
         ),
         ("Regress", "regress_other_input", "No regression inputs found in SignatureDef: inputs { key: "),
         ("Regress", "regress_other_output", "No regression outputs found in SignatureDef: inputs { key: "),
