@@ -101,21 +101,29 @@ class _Server(ThreadingMixIn, HTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._free.acquire(blocking=False):
-            request.setblocking(False)
-            request.send(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            with contextlib.suppress(OSError):
+                request.setblocking(False)
+                request.send(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             self.shutdown_request(request)
             return
         self.mark(request, busy=False)
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # the system has no thread left
+            self._forget(request)
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
             super().process_request_thread(request, client_address)
         finally:
-            with self._changed:
-                del self._open[request]
-                self._changed.notify_all()
-            self._free.release()
+            self._forget(request)
+
+    def _forget(self, connection: socket.socket) -> None:
+        with self._changed:
+            del self._open[connection]
+            self._changed.notify_all()
+        self._free.release()
 
     def mark(self, connection: socket.socket, busy: bool) -> None:
         """Notes whether a request is under way on a connection."""
