@@ -11,14 +11,12 @@ import grpc
 from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
 
 from serving.manager import Manager
+from serving.model_spec import model_status
 from serving.release import ReleaseError
 from serving.reload import ReloadError, requested_state
-from serving.served import Current, NotServedError
+from serving.served import Current
 from serving.state import change_state
-from serving.status import refuse
-
-INVALID = grpc.StatusCode.INVALID_ARGUMENT
-NOT_FOUND = grpc.StatusCode.NOT_FOUND
+from serving.status import RequestError, refuse
 
 logger = logging.getLogger(__name__)
 
@@ -34,30 +32,10 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.ServicerContext
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """Where the versions stand: those loaded, being loaded or unloaded, and those refused, with the reason."""
-        if not request.HasField("model_spec"):
-            refuse(context, INVALID, "Missing ModelSpec")
-        spec, served = request.model_spec, self._current.served
-        statuses = self._current.statuses if spec.name == served.model_name else {}
-        versions = sorted(statuses, reverse=True)  # TensorFlow Serving's order
-        if spec.HasField("version_label"):
-            try:
-                labelled = served.find(spec.name, label=spec.version_label).manifest.version
-                versions = [version for version in versions if version == labelled]
-            except NotServedError as error:
-                refuse(context, error.status, str(error))
-        if not versions:
-            refuse(context, NOT_FOUND, f"Could not find any versions of model {spec.name}")
-        if spec.HasField("version"):
-            if spec.version.value not in versions:
-                refuse(context, NOT_FOUND, f"Could not find version {spec.version.value} of model {spec.name}")
-            versions = [spec.version.value]
-        response = get_model_status_pb2.GetModelStatusResponse()
-        for version in versions:
-            status = statuses[version]
-            added = response.model_version_status.add(version=version, state=status.state.value)
-            added.status.error_code = status.error_code
-            added.status.error_message = status.error_message
-        return response
+        try:
+            return model_status(self._current, request)
+        except RequestError as error:
+            refuse(context, error.status, error.message)
 
     def HandleReloadConfigRequest(
         self, request: model_management_pb2.ReloadConfigRequest, context: grpc.ServicerContext

@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.fallbacks import Fallback, fill
 from serving.filters import Filter
 from serving.index import Hit, ItemIndex
 from serving.queries import QueryStore
-from serving.query_inputs import SERVING_DEFAULT, Values
+from serving.query_inputs import Values
 from serving.release import INDEX, QUERIES, Manifest, ReleaseError, verify_release
+from serving.status import RequestError
 from serving.tower import Tower
+from serving.warm_up import run_warm_up_requests
 
-WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
 SEEN_ITEMS = "seen_items"
 COMPARED_QUERIES = 64  # stored ones on which the tower's two forms are compared when a release is loaded
 
@@ -160,18 +160,14 @@ def load_release(folder: Path) -> Retriever:
         tower = Tower(folder, manifest.features)
         retriever = Retriever(manifest, tower, ItemIndex(folder / INDEX), QueryStore(folder / QUERIES))
         _warm_up(folder, retriever)
-    except (ValueError, TypeError, KeyError, OSError, DecodeError, tf.errors.OpError) as error:
+    except (ValueError, TypeError, KeyError, OSError, DecodeError, RequestError, tf.errors.OpError) as error:
         raise ReleaseError(f"{folder}: cannot load the release: {_one_line(error)}") from error
     return retriever
 
 
 def _warm_up(folder: Path, retriever: Retriever) -> None:
     """Runs the model's own warm-up requests, a sample of the queries and one search, so that no user waits for them."""
-    if (folder / WARM_UP).is_file():
-        for record in tf.data.TFRecordDataset(str(folder / WARM_UP)).as_numpy_iterator():
-            request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
-            inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
-            retriever.tower.predict(request.model_spec.signature_name or SERVING_DEFAULT, inputs)
+    run_warm_up_requests(folder, retriever.tower)
     stored = retriever.queries.sample(COMPARED_QUERIES)
     known = [(query_id.decode(), tf.train.Example.FromString(row)) for query_id, row in stored]
     retriever.tower.use_lite([("", None), *known])

@@ -10,18 +10,12 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from serving.status import RequestError
+
 if TYPE_CHECKING:
     from serving.retriever import Retriever
 
 BUCKETS = 100  # a query falls into one of them; a share of the traffic is so many
-
-
-class NotServedError(LookupError):
-    """No loaded release is what a request asks for; `status` and the text are TensorFlow Serving's."""
-
-    def __init__(self, status: grpc.StatusCode, message: str) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 class VersionState(IntEnum):
@@ -85,17 +79,17 @@ class Served:
           label: in place of a version.
 
         Raises:
-          NotServedError: there is none.
+          RequestError: there is none.
         """
         if label is not None:
             if label not in self.labels:
                 message = f"Unrecognized servable version label: {label}"
-                raise NotServedError(grpc.StatusCode.INVALID_ARGUMENT, message)
+                raise RequestError(grpc.StatusCode.INVALID_ARGUMENT, message)
             version = self.labels[label]
         wanted = self.default[1] if version is None else version
         if name != self.model_name or wanted is None or wanted not in self.retrievers:
             named = f"Latest({name})" if version is None else f"Specific({name}, {version})"
-            raise NotServedError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {named}")
+            raise RequestError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {named}")
         return self.retrievers[wanted]
 
     def assign(self, query_id: str) -> tuple[str, Retriever]:
@@ -111,7 +105,7 @@ class Served:
           (label, release), the label "" where the traffic is not split.
 
         Raises:
-          NotServedError: nothing is loaded.
+          RequestError: nothing is loaded.
         """
         if query_id and self.traffic:
             label = pick(self.traffic, query_id)

@@ -1,6 +1,6 @@
 """The retrieval server: one process, synchronous gRPC, the releases of one folder.
 
-python -m serving.server --releases DIR --model NAME [--host HOST] [--port PORT] [--max-k K]
+python -m serving.server --releases DIR --model NAME [--host HOST] [--port PORT] [--rest-port PORT] [--max-k K]
 
 TensorFlow, which takes seconds to import, is imported by Server: --help and a wrong argument do not wait for it.
 """
@@ -27,11 +27,15 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from pydantic import ValidationError
 
 from serving.config import ServingConfig
-from serving.proto import retrieval_pb2_grpc
+from serving.deadlines import Deadlines
+from serving.http_server import HttpServer
+from serving.metrics import Metrics, RequestCounter
+from serving.proto import retrieval_pb2, retrieval_pb2_grpc
+from serving.reflection import add_reflection
 from serving.release import ReleaseError
 
 HEALTH_NAMES = ("", "ModelService", "PredictionService", "retrieval.v1.RetrievalService")
-MAX_MESSAGE_BYTES = 64 << 20
+MAX_MESSAGE_BYTES = 64 << 20  # TensorFlow Serving takes 2 GiB, of which a few callers at a time would be its end
 THREADS = 8
 WAKE_SECONDS = 0.5
 DRAIN_SECONDS = 10.0  # what is under way at a stop may take so long
@@ -57,20 +61,28 @@ class Server:
         Raises:
           ServerError: the port is taken, or the host is not this machine's.
         """
-        from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+        from tensorflow_serving.apis import (
+            model_service_pb2,
+            model_service_pb2_grpc,
+            prediction_service_pb2,
+            prediction_service_pb2_grpc,
+        )
 
         from serving.manager import Manager
         from serving.model_service import ModelService
         from serving.prediction_service import PredictionService
+        from serving.rest import RestApi
         from serving.served import Current
         from serving.service import RetrievalService
 
         self._current = Current(model_name)
+        self.metrics = Metrics(self._current)
         self._manager = Manager(releases, self._current, config.version_policy)
         self._health = health.HealthServicer()
         self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         self._server = grpc.server(
             ThreadPoolExecutor(THREADS, thread_name_prefix="grpc"),
+            interceptors=[RequestCounter(self.metrics), Deadlines()],
             options=[
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -78,13 +90,16 @@ class Server:
             ],
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            PredictionService(self._current), self._server
+            PredictionService(self._current, self.metrics), self._server
         )
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
             ModelService(self._current, self._manager), self._server
         )
-        retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(RetrievalService(self._current, config), self._server)
+        retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(
+            RetrievalService(self._current, config, self.metrics), self._server
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        add_reflection((prediction_service_pb2, model_service_pb2, retrieval_pb2, health_pb2), self._server)
         host = f"[{config.host}]" if ":" in config.host else config.host
         try:
             port = self._server.add_insecure_port(f"{host}:{config.port}")
@@ -93,6 +108,15 @@ class Server:
                 f"cannot listen on {host}:{config.port}: the port is taken, or the host is not this machine's"
             ) from error
         self.address = f"{host}:{port}"
+        self._rest: HttpServer | None = None
+        self.rest_address: str | None = None
+        if config.rest_port is not None:
+            try:
+                self._rest = HttpServer(config.host, config.rest_port, RestApi(self._current, self.metrics).answer)
+            except OSError as error:
+                self._server.stop(0)
+                raise ServerError(f"cannot listen on {host}:{config.rest_port}: {error.strerror}") from error
+            self.rest_address = f"{host}:{self._rest.port}"
 
     def start(self) -> int:
         """Answers health checks at once, loads and warms up what is to be served, then serves it and watches for more.
@@ -104,6 +128,8 @@ class Server:
           ReleaseError: there is no release that can be served, or the releases' state file is broken.
         """
         self._server.start()
+        if self._rest is not None:
+            self._rest.start()
         try:
             version = self._manager.start()
         except ReleaseError:
@@ -117,6 +143,8 @@ class Server:
         self._health.enter_graceful_shutdown()
         drained = self._server.stop(grace)
         self._manager.stop()
+        if self._rest is not None:
+            self._rest.stop(grace)
         drained.wait()
 
     def _set_health(self, status: int) -> None:
@@ -145,6 +173,8 @@ def serve(releases: Path, model_name: str, config: ServingConfig) -> None:
         gc.freeze()
         version = server.start()
         print(f"serving {model_name} version {version} on {server.address}", flush=True)
+        if server.rest_address is not None:
+            print(f"REST and metrics on {server.rest_address}", flush=True)
         # The kernel may hand the signal to another thread; Python runs its handler when this one next wakes up.
         while not stopped.wait(WAKE_SECONDS):
             pass
@@ -162,13 +192,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", required=True, help="the model's name")
     parser.add_argument("--host", default=defaults.host)
     parser.add_argument("--port", type=int, default=defaults.port, help="0: any free port")
+    parser.add_argument("--rest-port", type=int, help="REST and Prometheus; 0: any free port, left out: neither")
     parser.add_argument("--max-k", type=int, default=defaults.max_k, help="a request for more items is refused")
     options = parser.parse_args(arguments)
     # Google's client libraries, which TensorFlow loads, say with each start that they would like a newer Python.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        config = ServingConfig(host=options.host, port=options.port, max_k=options.max_k)
+        config = ServingConfig(host=options.host, port=options.port, rest_port=options.rest_port, max_k=options.max_k)
     except ValidationError as error:
         parser.error("; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors()))
     try:

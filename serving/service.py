@@ -11,11 +11,12 @@ import grpc
 from serving.config import ServingConfig
 from serving.fallbacks import Fallback
 from serving.filters import Filter
+from serving.metrics import Metrics
 from serving.proto import retrieval_pb2, retrieval_pb2_grpc
 from serving.query_inputs import Values
 from serving.retriever import Answer, Retriever, Truncation
-from serving.served import Current, NotServedError, Served
-from serving.status import refuse
+from serving.served import Current, Served
+from serving.status import RequestError, refuse
 
 DEFAULT_K = 10
 MAX_FILTER_VALUES = 1024
@@ -39,9 +40,11 @@ FALLBACKS = {
 class RetrievalService(retrieval_pb2_grpc.RetrievalServiceServicer):
     """Answers from the current releases."""
 
-    def __init__(self, current: Current, config: ServingConfig) -> None:
+    def __init__(self, current: Current, config: ServingConfig, metrics: Metrics) -> None:
         self._current = current
         self._config = config
+        # Looked up once: by name it costs as much as the observation.
+        self._stages = {stage: metrics.stages.labels(stage) for stage in ("tower", "search", "rest")}
 
     def Recommend(
         self, request: retrieval_pb2.RecommendRequest, context: grpc.ServicerContext
@@ -90,8 +93,8 @@ class RetrievalService(retrieval_pb2_grpc.RetrievalServiceServicer):
             served.find(
                 request.model or served.model_name, version=request.version or None, label=request.label or None
             )
-        except NotServedError as error:
-            refuse(context, error.status, str(error))
+        except RequestError as error:
+            refuse(context, error.status, error.message)
         return served
 
     def _answer(
@@ -120,6 +123,8 @@ class RetrievalService(retrieval_pb2_grpc.RetrievalServiceServicer):
         times = response.microseconds
         times.tower, times.search = answer.tower_us, answer.search_us
         times.rest = max(0, round((time.perf_counter() - started) * 1e6) - times.tower - times.search)
+        for stage, histogram in self._stages.items():
+            histogram.observe(getattr(times, stage) / 1e6)
         return response
 
     def _check(self, request: retrieval_pb2.RecommendRequest) -> None:

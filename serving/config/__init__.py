@@ -36,6 +36,7 @@ class ServingConfig(Frozen):
 
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8500  # 0: any free port
+    rest_port: Annotated[int, Field(ge=0, le=65535)] | None = None  # REST and Prometheus; None: not offered
     max_k: PositiveInt = 1000  # a request for more is refused
     max_exclude: PositiveInt = 10_000  # ids to exclude, in one request
     max_batch: PositiveInt = 64  # requests in one RecommendBatch

@@ -9,6 +9,7 @@ import pytest
 
 from serving.client import Recommendations, Request, RetrievalClient, RetrievalError
 from serving.config import ServingConfig
+from serving.metrics import Metrics
 from serving.proto import retrieval_pb2, retrieval_pb2_grpc
 from serving.retriever import load_release
 from serving.served import Current, Served
@@ -40,7 +41,9 @@ def running(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[R
     )
     server = grpc.server(ThreadPoolExecutor(2))
     config = ServingConfig(max_k=100, max_exclude=1500, max_batch=6)
-    retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(RetrievalService(current, config), server)
+    retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(
+        RetrievalService(current, config, Metrics(current)), server
+    )
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     with RetrievalClient(address, timeout=30) as client:

@@ -1,5 +1,6 @@
 """The retrieval service over gRPC: in this process, and as a process of its own."""
 
+import json
 import math
 import os
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -228,7 +230,8 @@ def command(*arguments: object) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_process_stops_in_order(running: Running, tmp_path: Path, number: signal.Signals) -> None:
-    arguments = command("--releases", running.release.parent, "--model", "tiny", "--port", 0, "--max-k", 3)
+    options = ("--port", 0, "--rest-port", 0, "--max-k", 3)
+    arguments = command("--releases", running.release.parent, "--model", "tiny", *options)
     with (tmp_path / "stderr").open("w") as stderr:
         process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True)
     try:
@@ -237,6 +240,10 @@ def test_process_stops_in_order(running: Running, tmp_path: Path, number: signal
         assert line.startswith(f"serving tiny version {running.release.name} on 127.0.0.1:")
         address = line.split()[-1]
         assert health(address) == SERVING
+        line = process.stdout.readline()
+        assert line.startswith("REST and metrics on 127.0.0.1:")
+        with urllib.request.urlopen(f"http://{line.split()[-1]}/v1/models/tiny", timeout=30) as page:
+            assert json.load(page)["model_version_status"][0]["state"] == "AVAILABLE"
         with RetrievalClient(address, timeout=30) as client:
             assert len(client.recommend(query_id="alice", k=3).items) == 3
             with pytest.raises(RetrievalError, match="k is 4, must be 1 to 3"):

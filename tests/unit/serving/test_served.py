@@ -4,7 +4,8 @@ import grpc
 import pytest
 
 from serving.retriever import Retriever
-from serving.served import NotServedError, Served, pick
+from serving.served import Served, pick
+from serving.status import RequestError
 
 # Stand-ins: which release is found is all that matters here.
 ONE, TWO, THREE = (cast(Retriever, f"release {n}") for n in (1, 2, 3))
@@ -30,7 +31,7 @@ def test_label_and_version() -> None:
     served = Served("m", LOADED, {"stable": 1})
     assert served.find("m", label="stable") is ONE
     assert served.find("m", version=2) is TWO
-    with pytest.raises(NotServedError, match=r"^Unrecognized servable version label: x$") as raised:
+    with pytest.raises(RequestError, match=r"^Unrecognized servable version label: x$") as raised:
         served.find("m", label="x")
     assert raised.value.status is grpc.StatusCode.INVALID_ARGUMENT
 
@@ -39,7 +40,7 @@ def test_label_and_version() -> None:
     ("name", "version", "message"), [("o", None, "Latest(o)"), ("o", 1, "Specific(o, 1)"), ("m", 4, "Specific(m, 4)")]
 )
 def test_not_found(name: str, version: int | None, message: str) -> None:
-    with pytest.raises(NotServedError) as raised:
+    with pytest.raises(RequestError) as raised:
         Served("m", LOADED).find(name, version)
     assert (raised.value.status, str(raised.value)) == (
         grpc.StatusCode.NOT_FOUND,
@@ -48,7 +49,7 @@ def test_not_found(name: str, version: int | None, message: str) -> None:
 
 
 def test_nothing_loaded() -> None:
-    with pytest.raises(NotServedError, match=r"Latest\(m\)"):
+    with pytest.raises(RequestError, match=r"Latest\(m\)"):
         Served("m").assign("alice")
 
 
