@@ -108,16 +108,17 @@ def run(
 def serve(
     config: ConfigOption = DEFAULT_CONFIG,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Instead of serving.port; 0 is any free.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Instead of serving.processes.")] = None,
 ) -> None:
     """Serve the newest release over gRPC until interrupted."""
+    from serving.processes import serve_in_processes
     from serving.release import ReleaseError
     from serving.server import ServerError
-    from serving.server import serve as serve_releases
 
     loaded = load_config(config)
-    settings = loaded.serving if port is None else loaded.serving.model_copy(update={"port": port})
+    given = {name: value for name, value in (("port", port), ("processes", processes)) if value is not None}
     try:
-        serve_releases(loaded.releases, loaded.name, settings)
+        serve_in_processes(loaded.releases, loaded.name, loaded.serving.model_copy(update=given))
     except (ReleaseError, ServerError) as e:
         raise UserError(str(e)) from e
 

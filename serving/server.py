@@ -1,6 +1,6 @@
-"""The retrieval server: one process, synchronous gRPC, the newest whole release of a folder.
+"""The retrieval server: synchronous gRPC, the newest whole release of a folder, in one process or several.
 
-python -m serving.server --releases DIR --model NAME [--host HOST] [--port PORT] [--max-k K]
+python -m serving.server --releases DIR --model NAME [--host HOST] [--port PORT] [--max-k K] [--processes N]
 
 TensorFlow, which takes seconds to import, is imported by Server: --help and a wrong argument do not wait for it.
 """
@@ -14,7 +14,9 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -70,7 +72,7 @@ class Server:
         self._server = grpc.server(
             ThreadPoolExecutor(THREADS, thread_name_prefix="grpc"),
             options=[
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(config.processes > 1)),
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ],
@@ -125,15 +127,37 @@ class Server:
             self._health.set(name, status)
 
 
-def serve(releases: Path, model_name: str, config: ServingConfig) -> None:
+def announce(ready: str) -> None:
+    """Prints the line that tells a caller that the server answers."""
+    print(ready, flush=True)
+
+
+def serve(releases: Path, model_name: str, config: ServingConfig, on_ready: Callable[[str], object] = announce) -> None:
     """Serves until SIGTERM or SIGINT, then drains and returns. Call it from the main thread.
 
-    Prints `serving MODEL version V on HOST:PORT` when ready.
+    Args:
+      releases: root folder of the releases.
+      model_name: the served model's name.
+      config: where to listen and the limits.
+      on_ready: gets `serving MODEL version V on HOST:PORT` when the server answers.
 
     Raises:
       ServerError: the port cannot be had.
       ReleaseError: there is no release that can be served.
     """
+    with stopped_by_signals() as stopped:
+        server = Server(releases, model_name, config)
+        version = server.start()
+        on_ready(f"serving {model_name} version {version} on {server.address}")
+        # The kernel may hand the signal to another thread; Python runs its handler when this one next wakes up.
+        while not stopped.wait(WAKE_SECONDS):
+            pass
+        server.stop()
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set. Call it from the main thread."""
     stopped = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -141,16 +165,17 @@ def serve(releases: Path, model_name: str, config: ServingConfig) -> None:
 
     previous = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        server = Server(releases, model_name, config)
-        version = server.start()
-        print(f"serving {model_name} version {version} on {server.address}", flush=True)
-        # The kernel may hand the signal to another thread; Python runs its handler when this one next wakes up.
-        while not stopped.wait(WAKE_SECONDS):
-            pass
-        server.stop()
+        yield stopped
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def log_to_stderr() -> None:
+    """The log of a server process."""
+    # Google's client libraries, which TensorFlow loads, say with each start that they would like a newer Python.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -162,16 +187,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--host", default=defaults.host)
     parser.add_argument("--port", type=int, default=defaults.port, help="0: any free port")
     parser.add_argument("--max-k", type=int, default=defaults.max_k, help="a request for more items is refused")
+    parser.add_argument("--processes", type=int, default=defaults.processes, help="so many share the port")
     options = parser.parse_args(arguments)
-    # Google's client libraries, which TensorFlow loads, say with each start that they would like a newer Python.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr()
     try:
-        config = ServingConfig(host=options.host, port=options.port, max_k=options.max_k)
+        config = ServingConfig(host=options.host, port=options.port, max_k=options.max_k, processes=options.processes)
     except ValidationError as error:
         parser.error("; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors()))
+    from serving.processes import serve_in_processes
+
     try:
-        serve(options.releases, options.model, config)
+        serve_in_processes(options.releases, options.model, config)
     except (ServerError, ReleaseError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -179,4 +205,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Not this copy of the module, which is called __main__: serving.processes raises the other one's errors.
+    from serving.server import main as imported_main
+
+    sys.exit(imported_main())

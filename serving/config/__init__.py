@@ -15,3 +15,4 @@ class ServingConfig(Frozen):
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8500  # 0: any free port
     max_k: PositiveInt = 1000  # a request for more is refused
+    processes: PositiveInt = 1  # that share the port; each loads the release and keeps about one core busy

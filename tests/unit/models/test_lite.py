@@ -163,7 +163,9 @@ def test_features_that_the_savedmodel_alone_knows(data_set: Toy, change: dict, m
     changed = [{**f.model_dump(), **(change if f.name == "town" else {})} for f in SPEC.features]
     spec = FeatureSpec.model_validate({**SPEC.model_dump(), "features": changed})
     with pytest.raises(lite.NotConvertibleError, match=message):
-        lite.query_columns(build(data_set, "two_tower"), lambda columns: {}, spec)
+        lite.query_columns(
+            build(data_set, "two_tower"), data_set.transform_output.transform_features_layer().call, spec
+        )
 
 
 def test_a_number_that_is_the_same_everywhere(data_set: Toy) -> None:
