@@ -105,15 +105,16 @@ def run(
 def serve(
     config: ConfigOption = DEFAULT_CONFIG,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Instead of serving.port; 0 is any free.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Instead of serving.processes.")] = None,
 ) -> None:
     """Serve the releases over gRPC until interrupted; new ones are picked up (see the command release)."""
+    from serving.processes import serve_in_processes
     from serving.server import ServerError
-    from serving.server import serve as serve_releases
 
     loaded = load_config(config)
-    settings = loaded.serving if port is None else loaded.serving.model_copy(update={"port": port})
+    given = {name: value for name, value in (("port", port), ("processes", processes)) if value is not None}
     try:
-        serve_releases(loaded.releases, loaded.name, settings)
+        serve_in_processes(loaded.releases, loaded.name, loaded.serving.model_copy(update=given))
     except ServerError as e:
         raise UserError(str(e)) from e
 

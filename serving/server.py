@@ -1,6 +1,7 @@
-"""The retrieval server: one process, synchronous gRPC, the releases of one folder.
+"""The retrieval server: synchronous gRPC, the releases of one folder, in one process or several.
 
 python -m serving.server --releases DIR --model NAME [--host HOST] [--port PORT] [--rest-port PORT] [--max-k K]
+                         [--processes N]
 
 TensorFlow, which takes seconds to import, is imported by Server: --help and a wrong argument do not wait for it.
 """
@@ -15,7 +16,9 @@ import signal
 import sys
 import threading
 import warnings
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -84,7 +87,7 @@ class Server:
             ThreadPoolExecutor(THREADS, thread_name_prefix="grpc"),
             interceptors=[RequestCounter(self.metrics), Deadlines()],
             options=[
-                ("grpc.so_reuseport", 0),
+                ("grpc.so_reuseport", int(config.processes > 1)),
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ],
@@ -152,15 +155,40 @@ class Server:
             self._health.set(name, status)
 
 
-def serve(releases: Path, model_name: str, config: ServingConfig) -> None:
+def announce(ready: str) -> None:
+    """Prints the line that tells a caller that the server answers."""
+    print(ready, flush=True)
+
+
+def serve(releases: Path, model_name: str, config: ServingConfig, on_ready: Callable[[str], object] = announce) -> None:
     """Serves until SIGTERM or SIGINT, then drains and returns. Call it from the main thread.
 
-    Prints `serving MODEL version V on HOST:PORT` when ready.
+    Args:
+      releases: root folder of the releases.
+      model_name: the served model's name.
+      config: where to listen and the limits.
+      on_ready: gets `serving MODEL version V on HOST:PORT` when the server answers.
 
     Raises:
       ServerError: the port cannot be had.
       ReleaseError: there is no release that can be served, or the releases' state file is broken.
     """
+    with stopped_by_signals() as stopped:
+        server = Server(releases, model_name, config)
+        # All that the imports made stays: the collection after a release is dropped need not look through it.
+        gc.freeze()
+        version = server.start()
+        ready = f"serving {model_name} version {version} on {server.address}"
+        on_ready(ready if server.rest_address is None else f"{ready}\nREST and metrics on {server.rest_address}")
+        # The kernel may hand the signal to another thread; Python runs its handler when this one next wakes up.
+        while not stopped.wait(WAKE_SECONDS):
+            pass
+        server.stop()
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and SIGINT set. Call it from the main thread."""
     stopped = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
@@ -168,20 +196,17 @@ def serve(releases: Path, model_name: str, config: ServingConfig) -> None:
 
     previous = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        server = Server(releases, model_name, config)
-        # All that the imports made stays: the collection after a release is dropped need not look through it.
-        gc.freeze()
-        version = server.start()
-        print(f"serving {model_name} version {version} on {server.address}", flush=True)
-        if server.rest_address is not None:
-            print(f"REST and metrics on {server.rest_address}", flush=True)
-        # The kernel may hand the signal to another thread; Python runs its handler when this one next wakes up.
-        while not stopped.wait(WAKE_SECONDS):
-            pass
-        server.stop()
+        yield stopped
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def log_to_stderr() -> None:
+    """The log of a server process."""
+    # Google's client libraries, which TensorFlow loads, say with each start that they would like a newer Python.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -194,16 +219,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=defaults.port, help="0: any free port")
     parser.add_argument("--rest-port", type=int, help="REST and Prometheus; 0: any free port, left out: neither")
     parser.add_argument("--max-k", type=int, default=defaults.max_k, help="a request for more items is refused")
+    parser.add_argument("--processes", type=int, default=defaults.processes, help="so many share the port")
     options = parser.parse_args(arguments)
-    # Google's client libraries, which TensorFlow loads, say with each start that they would like a newer Python.
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr()
     try:
-        config = ServingConfig(host=options.host, port=options.port, rest_port=options.rest_port, max_k=options.max_k)
+        config = ServingConfig(
+            host=options.host,
+            port=options.port,
+            rest_port=options.rest_port,
+            max_k=options.max_k,
+            processes=options.processes,
+        )
     except ValidationError as error:
         parser.error("; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors()))
+    from serving.processes import serve_in_processes
+
     try:
-        serve(options.releases, options.model, config)
+        serve_in_processes(options.releases, options.model, config)
     except (ServerError, ReleaseError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -211,4 +243,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Not this copy of the module, which is called __main__: serving.processes raises the other one's errors.
+    from serving.server import main as imported_main
+
+    sys.exit(imported_main())

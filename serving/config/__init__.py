@@ -41,3 +41,4 @@ class ServingConfig(Frozen):
     max_exclude: PositiveInt = 10_000  # ids to exclude, in one request
     max_batch: PositiveInt = 64  # requests in one RecommendBatch
     version_policy: VersionPolicy = VersionPolicy()
+    processes: PositiveInt = 1  # that share the port; each loads the release and keeps about one core busy
