@@ -14,6 +14,10 @@ Behavior = Callable[[Any, grpc.ServicerContext], Any]
 class UnaryInterceptor(grpc.ServerInterceptor):
     """Wraps the servicers' methods. Streams (health's Watch, reflection) pass as they are."""
 
+    def __init__(self) -> None:
+        # gRPC's one polling thread asks for each call's handler: a method is wrapped once and not with each call.
+        self._wrapped: dict[str, tuple[grpc.RpcMethodHandler, grpc.RpcMethodHandler]] = {}
+
     @abstractmethod
     def wrap(self, method: str, behavior: Behavior) -> Behavior:
         """What runs in place of a method.
@@ -32,8 +36,13 @@ class UnaryInterceptor(grpc.ServerInterceptor):
         handler = continuation(handler_call_details)
         if handler is None or handler.unary_unary is None:
             return handler
-        return grpc.unary_unary_rpc_method_handler(
+        known = self._wrapped.get(handler_call_details.method)
+        if known is not None and known[0] is handler:
+            return known[1]
+        wrapped = grpc.unary_unary_rpc_method_handler(
             self.wrap(handler_call_details.method.lstrip("/"), handler.unary_unary),
             handler.request_deserializer,
             handler.response_serializer,
         )
+        self._wrapped[handler_call_details.method] = (handler, wrapped)
+        return wrapped

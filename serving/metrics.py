@@ -119,19 +119,23 @@ class RequestCounter(UnaryInterceptor):
     """Counts every unary call by method and status. The outermost interceptor, so that it sees what others refuse."""
 
     def __init__(self, metrics: Metrics) -> None:
+        super().__init__()
         self._requests = metrics.requests
 
     def wrap(self, method: str, behavior: Behavior) -> Behavior:
         """The method with the count behind it."""
 
+        answered = self._requests.labels(method, "OK")
+        failed = self._requests.labels(method, "UNKNOWN")  # what gRPC makes of an exception
+
         def answer(request: Any, context: grpc.ServicerContext) -> Any:
-            ended_by_itself = "UNKNOWN"  # what gRPC makes of an exception
+            count = failed
             try:
                 response = behavior(request, context)
-                ended_by_itself = "OK"
+                count = answered
             finally:
                 code = context.code()
-                self._requests.labels(method, ended_by_itself if code is None else code.name).inc()
+                (count if code is None else self._requests.labels(method, code.name)).inc()
             return response
 
         return answer

@@ -89,7 +89,7 @@ def test_calls_are_counted_by_status() -> None:
             call("fail", Context(code))  # type: ignore[arg-type]
     assert lines(metrics, "retrieval_requests_total") == [
         'retrieval_requests_total{code="OK",method="a.S/M"} 1.0',
-        'retrieval_requests_total{code="NOT_FOUND",method="a.S/M"} 1.0',
         'retrieval_requests_total{code="UNKNOWN",method="a.S/M"} 1.0',
+        'retrieval_requests_total{code="NOT_FOUND",method="a.S/M"} 1.0',
         'retrieval_requests_total{code="UNAVAILABLE",method="a.S/M"} 1.0',
     ]
