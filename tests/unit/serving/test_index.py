@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving import index as index_module
-from serving.index import Hit, ItemIndex, build_index
+from serving import index_builder
+from serving.index import Hit, ItemIndex
+from serving.index_builder import build_index
 from serving.index_manifest import ItemIndexError, Latency, Measurement, read_manifest, write_manifest
 from serving.searcher import SearcherConfig, choose_searcher
 
@@ -210,7 +211,7 @@ def test_all_of_a_scann_catalogue(large: tuple[ItemIndex, np.ndarray, np.ndarray
 def test_tree_that_finds_too_few_is_made_up_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # One leaf of 150 holds about 167 items: 500 can only come from the exact search.
     few = SearcherConfig(kind="hashing", leaves=150, leaves_to_search=1, reorder=300)
-    monkeypatch.setattr(index_module, "choose_searcher", lambda items: few)
+    monkeypatch.setattr(index_builder, "choose_searcher", lambda items: few)
     embeddings, queries = clustered(25_000)
     index = build(tmp_path / "i", embeddings)
     assert len(index._scann.search(queries[0], 500)) < 500
@@ -220,7 +221,7 @@ def test_tree_that_finds_too_few_is_made_up_exactly(tmp_path: Path, monkeypatch:
 
 def test_exclusion_looks_at_more_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = SearcherConfig(kind="hashing", leaves=150, leaves_to_search=30, reorder=300)
-    monkeypatch.setattr(index_module, "choose_searcher", lambda items: tree)
+    monkeypatch.setattr(index_builder, "choose_searcher", lambda items: tree)
     embeddings, queries = clustered(25_000)
     index = build(tmp_path / "i", embeddings)
     found = 0
@@ -233,7 +234,7 @@ def test_exclusion_looks_at_more_leaves(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_soar_index_loads_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     soar = SearcherConfig(kind="hashing", leaves=150, leaves_to_search=50, reorder=300, soar=True)
-    monkeypatch.setattr(index_module, "choose_searcher", lambda items: soar)
+    monkeypatch.setattr(index_builder, "choose_searcher", lambda items: soar)
     embeddings, queries = clustered(25_000)
     index = build(tmp_path / "i", embeddings)
     exact = set(np.argsort(-(embeddings @ queries[0]))[:100].tolist())
