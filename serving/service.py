@@ -19,6 +19,7 @@ from serving.served import Current, Served
 from serving.status import RequestError, refuse
 
 DEFAULT_K = 10
+MAX_FILTERS = 32
 MAX_FILTER_VALUES = 1024
 MIN_EFFORT, MAX_EFFORT = 0.1, 10.0
 
@@ -103,7 +104,8 @@ class RetrievalService(retrieval_pb2_grpc.RetrievalServiceServicer):
         """Raises ValueError where the request is wrong; it says which field and what was expected."""
         self._check(request)
         known = retriever.index.manifest.attributes
-        for name in request.item_features:
+        item_features = dict.fromkeys(request.item_features)
+        for name in item_features:
             if name not in known:
                 raise ValueError(
                     f"item feature {name!r} is not one of the index's, which are: {', '.join(known) or 'none'}"
@@ -119,7 +121,7 @@ class RetrievalService(retrieval_pb2_grpc.RetrievalServiceServicer):
             min_score=request.min_score if request.HasField("min_score") else None,
             effort=request.search_effort if request.HasField("search_effort") else 1.0,
         )
-        response = _response(retriever, label, answer, request.item_features)
+        response = _response(retriever, label, answer, item_features)
         times = response.microseconds
         times.tower, times.search = answer.tower_us, answer.search_us
         times.rest = max(0, round((time.perf_counter() - started) * 1e6) - times.tower - times.search)
@@ -134,7 +136,10 @@ class RetrievalService(retrieval_pb2_grpc.RetrievalServiceServicer):
             raise ValueError(
                 f"exclude_ids has {len(request.exclude_ids)} ids, at most {self._config.max_exclude} are taken"
             )
-        values = sum(len(one.values) for filters in (request.allow, request.deny) for one in filters)
+        filters = len(request.allow) + len(request.deny)
+        if filters > MAX_FILTERS:
+            raise ValueError(f"allow and deny have {filters} filters, at most {MAX_FILTERS} are taken")
+        values = sum(len(one.values) for some in (request.allow, request.deny) for one in some)
         if values > MAX_FILTER_VALUES:
             raise ValueError(f"allow and deny name {values} values, at most {MAX_FILTER_VALUES} are taken")
         if request.HasField("min_score") and math.isnan(request.min_score):

@@ -17,7 +17,8 @@ from components.item_indexer.config import IndexConfig
 from components.item_indexer.embedding import EmbedItems, EmbedSampledQueries, read_embedded
 from components.item_indexer.measure import check, measure
 from models.config import FeatureSpec
-from serving.index import ItemIndex, build_index
+from serving.index import ItemIndex
+from serving.index_builder import build_index
 from serving.index_manifest import write_manifest
 from serving.release import folder_fingerprint
 

@@ -89,7 +89,7 @@ def test_min_score_of_zero_is_one(running: Running) -> None:
 
 
 def test_item_features_are_the_values_joined(running: Running) -> None:
-    answer = running.client.recommend(query_id="alice", k=2, item_features=["tags", "genre"])
+    answer = running.client.recommend(query_id="alice", k=2, item_features=["tags", "genre", "tags"])
     assert [item.features for item in answer.items] == [{"tags": "x|x|\u00e9|\n日本", "genre": "b"}, {}]
 
 
@@ -121,6 +121,11 @@ def test_versions_and_labels(running: Running) -> None:
         ({"exclude_ids": ["i1"] * 1501}, "INVALID_ARGUMENT", "exclude_ids has 1501 ids, at most 1500 are taken"),
         ({"allow": {"title": ["x"]}}, "INVALID_ARGUMENT", "attribute 'title' is not one to filter by, .*: genre, tags"),
         ({"deny": {"genre": []}}, "INVALID_ARGUMENT", "the filter by attribute 'genre' names no value"),
+        (
+            {"allow": {str(n): ["a"] for n in range(30)}, "deny": {str(n): [] for n in range(3)}},
+            "INVALID_ARGUMENT",
+            "allow and deny have 33 filters, at most 32 are taken",
+        ),
         (
             {"allow": {"genre": ["a"] * 1000}, "deny": {"tags": ["b"] * 25}},
             "INVALID_ARGUMENT",

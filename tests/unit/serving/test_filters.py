@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving import index as index_module
+from serving import index_builder
 from serving.blobs import BlobError
-from serving.filters import Filter, Postings, write_postings
-from serving.index import Hit, ItemIndex, ItemIndexError, build_index
+from serving.filters import Filter, Postings, Selection, write_postings
+from serving.index import Hit, ItemIndex, ItemIndexError
+from serving.index_builder import build_index
 from serving.searcher import SearcherConfig
 from tests.unit.serving import tiny
 
@@ -125,7 +126,7 @@ def large(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     folder = tmp_path_factory.mktemp("large") / "index"
     with pytest.MonkeyPatch.context() as patch:
         if config is not None:
-            patch.setattr(index_module, "choose_searcher", lambda items: config)
+            patch.setattr(index_builder, "choose_searcher", lambda items: config)
         build_index(
             folder,
             embeddings=EMBEDDINGS,
@@ -175,7 +176,7 @@ def test_filter_against_the_query_is_made_up_exactly(large: Counting) -> None:
     order = np.argsort(-EMBEDDINGS[:, 0], kind="stable")
     mask = np.zeros(ITEMS, dtype=bool)
     mask[order[1500:]] = True
-    found = large.search(query, 10, among=index_module.Selection(mask, 1500))
+    found = large.search(query, 10, among=Selection(mask, 1500))
     assert [hit.row for hit in found] == order[1500:1510].tolist()
 
 

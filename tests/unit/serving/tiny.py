@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.config import Feature, FeatureSpec
-from serving.index import build_index
+from serving.index_builder import build_index
 from serving.release import folder_fingerprint, write_release
 
 SPEC = FeatureSpec(
