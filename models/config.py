@@ -168,6 +168,7 @@ class MimicConfig(Frozen):
     query_weight: NonNegativeFloat = 0.5  # lambda_1 of the paper
     item_weight: NonNegativeFloat = 0.5  # lambda_2 of the paper
     normalise: bool = False  # L2-normalise the augmented vectors; the paper does not
+    centre: bool = False  # mimic what sets an output apart from the batch's mean output; the paper does not
 
 
 class AugmentedConfig(Frozen):

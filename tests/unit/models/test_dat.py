@@ -165,6 +165,7 @@ def test_the_defaults_are_the_papers() -> None:
     assert model.query_tower.get_config() | {"name": "", "dtype": ""} == {
         "name": "", "trainable": True, "dtype": "",
         "hidden_units": [256, 128], "output_dim": 32, "last_activation": "relu", "dropout": 0.0,
+        "normalise": True,
     }  # fmt: skip
     batch = helpers.small_batch()
     loss = float(model.compute_loss(batch))
