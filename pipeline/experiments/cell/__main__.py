@@ -24,7 +24,7 @@ from pipeline.experiments.exchange import write_ranks
 from pipeline.experiments.preparation.held_out import LIGHT, NEW_QUERY_ITEMS, HeldOut
 
 BATCH = 1024
-NEW_QUERY_ROWS = 5_000  # held-out rows that are ranked once more as new queries, at most
+NEW_QUERY_ROWS = 2_500  # held-out rows that are ranked once more as new queries, at most
 
 
 def _files(folder: str) -> list[str]:
