@@ -10,7 +10,7 @@ from tfx import v1 as tfx
 from tfx.types import standard_artifacts
 
 from components.anomaly_gate.component import AnomalyGate
-from components.fingerprint import source_fingerprint
+from components.fingerprint import TRANSFORM_CODE, source_fingerprint
 from components.ingestion.component import RetrievalExampleGen
 from components.ingestion.inputs import input_fingerprint
 from components.item_indexer.component import ItemIndexer
@@ -76,7 +76,7 @@ def prepare(config: PipelineConfig, span: int = 0) -> Preparation:
         splits_config=tfx.proto.SplitsConfig(analyze=_TRANSFORMED_SPLITS, transform=_TRANSFORMED_SPLITS),
         # StatisticsGen has looked at the data; statistics of indices would double this component's time.
         disable_statistics=True,
-        custom_config={"features": features, "fingerprint": source_fingerprint("models")},
+        custom_config={"features": features, "fingerprint": source_fingerprint(*TRANSFORM_CODE)},
     )
     transform.add_upstream_node(anomaly_gate)
     latest_blessed_model = tfx.dsl.Resolver(

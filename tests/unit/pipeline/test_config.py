@@ -142,7 +142,11 @@ def test_the_tree_is_frozen(tmp_path: Path) -> None:
         (("features", 2), {"name": "other", "kind": "id", "side": "item"}, "must be the id column 'item'"),
         (("features", 2), {"name": "query_key", "kind": "text", "side": "item"}, "name is reserved"),
         (("features", 2), {"name": "h", "kind": "history", "side": "item"}, "side must be query"),
-        (("features", 2), {"name": "p", "kind": "text", "side": "item", "buckets": 3}, "buckets is for numbers"),
+        (
+            ("features", 2),
+            {"name": "p", "kind": "text", "side": "item", "buckets": 3},
+            "buckets is for numbers and timestamps",
+        ),
         (("features", 2), {"name": "p", "kind": "number", "side": "item", "min": 2.0, "max": 1.0}, "min is larger"),
         (
             ("model", "mask_same_query"),
