@@ -24,7 +24,10 @@ MAX_CONNECTIONS = 64  # each has a thread
 IDLE_SECONDS = 30.0  # between two requests on one connection
 REQUEST_SECONDS = 10.0  # from a request's first byte to its last
 ANSWER_SECONDS = 10.0
+CLOSE_SECONDS = 1.0  # for the threads of closed connections to end
 POLL_SECONDS = 0.1  # how long a stop takes to be noticed
+
+BARE = b"HTTP/1.1 %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +106,7 @@ class _Server(ThreadingMixIn, HTTPServer):
         if not self._free.acquire(blocking=False):
             with contextlib.suppress(OSError):
                 request.setblocking(False)
-                request.send(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                request.send(BARE % b"503 Service Unavailable")
             self.shutdown_request(request)
             return
         self.mark(request, busy=False)
@@ -139,11 +142,13 @@ class _Server(ThreadingMixIn, HTTPServer):
             for connection in self._open:
                 with contextlib.suppress(OSError):  # closed already
                     connection.shutdown(socket.SHUT_RDWR)  # its thread wakes up and ends
-            self._changed.wait_for(lambda: not self._open, grace)
+            self._changed.wait_for(lambda: not self._open, min(grace, CLOSE_SECONDS))
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A caller that goes away or is too slow ends up in the handler; what comes here is a defect."""
         logger.exception("an HTTP request failed")
+        with contextlib.suppress(OSError):
+            request.sendall(BARE % b"500 Internal Server Error")
 
 
 class _TimedReader(io.RawIOBase):
