@@ -21,6 +21,7 @@ SERVING_DEFAULT = "serving_default"
 EMBEDDING = "embedding"
 MISSING: dict[tf.DType, bytes | float | int] = {tf.string: b"", tf.float32: math.nan, tf.int64: -1}
 TYPE_NAMES = {tf.string: "strings", tf.float32: "floats", tf.int64: "int64s"}
+STORED_IN = {tf.string: "bytes_list", tf.float32: "float_list", tf.int64: "int64_list"}
 MAX_DIFFERENCE = 1e-6  # of TensorFlow Lite from the signature, as a share of the largest number where that is above 1
 
 Values = Sequence[str] | Sequence[bytes] | Sequence[float] | Sequence[int]
@@ -186,11 +187,8 @@ def _checked(name: str, spec: tf.TensorSpec, values: Values) -> list[Value]:
 
 
 def _stored(name: str, spec: tf.TensorSpec, stored: tf.train.Example | None) -> list[Value]:
-    if stored is None or name not in stored.features.feature:
-        return []
-    feature = stored.features.feature[name]
-    lists = {tf.string: feature.bytes_list, tf.float32: feature.float_list, tf.int64: feature.int64_list}
-    return list(lists[spec.dtype].value)
+    feature = None if stored is None else stored.features.feature.get(name)
+    return [] if feature is None else list(getattr(feature, STORED_IN[spec.dtype]).value)
 
 
 def _bounded(values: list[Value], feature: Feature) -> list[Value]:
