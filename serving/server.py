@@ -1,6 +1,6 @@
 """The retrieval server: one process, synchronous gRPC, the newest whole release of a folder.
 
-python -m serving.server --releases DIR --model NAME [--host HOST] [--port PORT] [--max-k K]
+python -m serving.server --releases DIR --model NAME [--config FILE] [--host HOST] [--port PORT]
 
 TensorFlow, which takes seconds to import, is imported by Server: --help and a wrong argument do not wait for it.
 """
@@ -14,7 +14,6 @@ import signal
 import sys
 import threading
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 
@@ -22,16 +21,20 @@ from types import FrameType
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import grpc
+import yaml
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from pydantic import ValidationError
 
+from serving.access import AccessError, TokenCheck, server_credentials
+from serving.admission import Admission, WorkerPool
 from serving.config import ServingConfig
 from serving.proto import retrieval_pb2_grpc
+from serving.receiving import Receiving
 from serving.release import ReleaseError
 
 HEALTH_NAMES = ("", "ModelService", "PredictionService", "retrieval.v1.RetrievalService")
 MAX_MESSAGE_BYTES = 64 << 20
-THREADS = 8
+KEEPALIVE_MS = 20_000  # a peer that vanished without a word is noticed after so long
 WAKE_SECONDS = 0.5
 DRAIN_SECONDS = 10.0  # what is under way at a stop may take so long
 
@@ -54,7 +57,8 @@ class Server:
           config: where to listen and the limits.
 
         Raises:
-          ServerError: the port is taken, or the host is not this machine's.
+          ServerError: the port is taken, or the host is not this machine's; or a certificate, a key or the token file
+            cannot be used.
         """
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
@@ -67,9 +71,21 @@ class Server:
         self._current = Current(model_name)
         self._health = health.HealthServicer()
         self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        pool = WorkerPool(config.max_concurrent, config.max_queued)
+        self._admission = Admission(pool)
+        self._receiving = Receiving(config.receive_seconds)
+        interceptors: list[grpc.ServerInterceptor] = [self._admission, self._receiving]
+        try:
+            if config.token_file is not None:
+                interceptors.insert(0, TokenCheck(config.token_file, self._admission))
+            credentials = None if config.tls is None else server_credentials(config.tls)
+        except AccessError as error:
+            raise ServerError(str(error)) from error
         self._server = grpc.server(
-            ThreadPoolExecutor(THREADS, thread_name_prefix="grpc"),
+            pool,
+            interceptors=interceptors,
             options=[
+                ("grpc.keepalive_time_ms", KEEPALIVE_MS),
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -85,7 +101,10 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         host = f"[{config.host}]" if ":" in config.host else config.host
         try:
-            port = self._server.add_insecure_port(f"{host}:{config.port}")
+            if credentials is None:
+                port = self._server.add_insecure_port(f"{host}:{config.port}")
+            else:
+                port = self._server.add_secure_port(f"{host}:{config.port}", credentials)
         except RuntimeError as error:
             raise ServerError(
                 f"cannot listen on {host}:{config.port}: the port is taken, or the host is not this machine's"
@@ -104,6 +123,7 @@ class Server:
         from serving.retriever import load_newest
         from serving.served import Served
 
+        self._receiving.start()
         self._server.start()
         model_name = self._current.served.model_name
         try:
@@ -119,6 +139,8 @@ class Server:
         """Reports NOT_SERVING, takes no new requests and waits at most `grace` seconds for those under way."""
         self._health.enter_graceful_shutdown()
         self._server.stop(grace).wait()
+        self._receiving.stop()
+        self._admission.stop()
 
     def _set_health(self, status: int) -> None:
         for name in HEALTH_NAMES:
@@ -131,7 +153,7 @@ def serve(releases: Path, model_name: str, config: ServingConfig) -> None:
     Prints `serving MODEL version V on HOST:PORT` when ready.
 
     Raises:
-      ServerError: the port cannot be had.
+      ServerError: the port cannot be had, or a certificate, a key or the token file cannot be used.
       ReleaseError: there is no release that can be served.
     """
     stopped = threading.Event()
@@ -155,21 +177,24 @@ def serve(releases: Path, model_name: str, config: ServingConfig) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line. Returns the exit code: 0 after a signal, 1 if the server cannot start."""
-    defaults = ServingConfig()
     parser = argparse.ArgumentParser(prog="python -m serving.server", description="Serves the newest release.")
     parser.add_argument("--releases", type=Path, required=True, help="root folder of the releases")
     parser.add_argument("--model", required=True, help="the model's name")
-    parser.add_argument("--host", default=defaults.host)
-    parser.add_argument("--port", type=int, default=defaults.port, help="0: any free port")
-    parser.add_argument("--max-k", type=int, default=defaults.max_k, help="a request for more items is refused")
+    parser.add_argument("--config", type=Path, help="YAML file with the keys of a configuration's `serving` section")
+    parser.add_argument("--host", help="instead of the file's")
+    parser.add_argument("--port", type=int, help="instead of the file's; 0: any free port")
     options = parser.parse_args(arguments)
     # Google's client libraries, which TensorFlow loads, say with each start that they would like a newer Python.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     try:
-        config = ServingConfig(host=options.host, port=options.port, max_k=options.max_k)
+        keys = {} if options.config is None else yaml.safe_load(options.config.read_text(encoding="utf-8")) or {}
+        given = {name: value for name in ("host", "port") if (value := getattr(options, name)) is not None}
+        config = ServingConfig.model_validate({**keys, **given})
     except ValidationError as error:
-        parser.error("; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors()))
+        parser.error("; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()))
+    except (OSError, yaml.YAMLError, TypeError, ValueError) as error:
+        parser.error(f"{options.config}: {' '.join(str(error).split())}")
     try:
         serve(options.releases, options.model, config)
     except (ServerError, ReleaseError) as error:

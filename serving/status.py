@@ -6,8 +6,10 @@ from typing import NoReturn
 
 import grpc
 
+MAX_MESSAGE = 1000  # characters; gRPC drops an answer whose trailers pass a few KiB, and with it the status
+
 
 def refuse(context: grpc.ServicerContext, status: grpc.StatusCode, message: str) -> NoReturn:
     """Ends the call with a status and a message for the caller."""
-    context.abort(status, message)
+    context.abort(status, message if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE] + "...")
     raise AssertionError("gRPC's abort has returned")

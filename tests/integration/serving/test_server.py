@@ -228,7 +228,10 @@ def command(*arguments: object) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_process_stops_in_order(running: Running, tmp_path: Path, number: signal.Signals) -> None:
-    arguments = command("--releases", running.release.parent, "--model", "tiny", "--port", 0, "--max-k", 3)
+    (tmp_path / "serving.yaml").write_text("max_k: 3\nport: 1")
+    arguments = command(
+        "--releases", running.release.parent, "--model", "tiny", "--port", 0, "--config", tmp_path / "serving.yaml"
+    )
     with (tmp_path / "stderr").open("w") as stderr:
         process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True)
     try:
@@ -359,6 +362,28 @@ def test_main_without_a_release(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["--releases", str(tmp_path), "--model", "tiny", "--port", "0"]) == 1
     assert capsys.readouterr().err.endswith(f"error: there is no release in {tmp_path}\n")
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("max_kk: 3", "error: max_kk: Extra inputs are not permitted"),
+        ("tls: {certificate: a}", "error: tls.key: Field required"),
+        ("- port", "serving.yaml: 'list' object is not a mapping"),
+        ("port: [", "serving.yaml: while parsing a flow node"),
+        (None, "serving.yaml: [Errno 2] No such file or directory"),
+    ],
+)
+def test_main_with_a_file_that_cannot_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, message: str
+) -> None:
+    file = tmp_path / "serving.yaml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(SystemExit) as raised:
+        main(["--releases", str(tmp_path), "--model", "tiny", "--config", str(file)])
+    assert raised.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_main_with_a_port_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
