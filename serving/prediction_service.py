@@ -20,6 +20,7 @@ from tensorflow_serving.apis import (
 )
 
 from serving.query_inputs import SERVING_DEFAULT
+from serving.remote_tower import TowerError
 from serving.retriever import Retriever
 from serving.served import Current, NotServedError
 from serving.status import refuse
@@ -51,6 +52,8 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             outputs = retriever.tower.predict(name, inputs)
         except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
             refuse(context, INVALID, str(error))
+        except TowerError as error:
+            refuse(context, error.status, str(error))
         response = predict_pb2.PredictResponse()
         _fill(response.model_spec, request, retriever, name)
         for output in wanted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +13,12 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow_serving.apis import prediction_log_pb2
 
+from serving.config import TowerConfig
 from serving.index import Hit, ItemIndex
 from serving.queries import QueryStore
 from serving.query_inputs import SERVING_DEFAULT, Values
 from serving.release import INDEX, QUERIES, Manifest, ReleaseError, list_versions, verify_release
+from serving.remote_tower import RemoteTower, TowerError
 from serving.tower import Tower
 
 WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
@@ -38,7 +41,7 @@ class Retriever:
     """Immutable; safe for any number of threads. A server changes the release by replacing the whole object."""
 
     manifest: Manifest
-    tower: Tower = field(repr=False)
+    tower: Tower | RemoteTower = field(repr=False)
     index: ItemIndex = field(repr=False)
     queries: QueryStore = field(repr=False)
 
@@ -50,6 +53,7 @@ class Retriever:
         k: int,
         exclude: Collection[str] = (),
         exclude_seen: bool = False,
+        timeout: float = math.inf,
     ) -> Answer:
         """The k items that score highest for a query.
 
@@ -59,15 +63,17 @@ class Retriever:
           k: at least 1.
           exclude: item ids that must not be in the answer.
           exclude_seen: leave out the items the query has an interaction with in the release's data.
+          timeout: seconds until the caller gives up.
 
         Raises:
           ValueError: neither an id nor features, or a feature is wrong; it says which and what was expected.
+          TowerError: the tower is remote and did not answer.
         """
         if not query_id and not features:
             raise ValueError("the request needs a query_id, features or both")
         serialised = self.queries.find(query_id.encode()) if query_id else None
         stored = None if serialised is None else tf.train.Example.FromString(serialised)
-        embedding = self.tower.embed(query_id, stored, features)
+        embedding = self.tower.embed(query_id, stored, features, timeout)
         if not np.isfinite(embedding).all():
             raise ValueError("the query's features give an embedding with NaN or infinity")
         excluded = {item_id.encode() for item_id in exclude}
@@ -77,23 +83,35 @@ class Retriever:
         return Answer(hits, known_query=stored is not None, truncated=len(hits) < k)
 
 
-def load_release(folder: Path) -> Retriever:
+def load_release(folder: Path, remote: TowerConfig | None = None) -> Retriever:
     """Verifies, loads and warms up one release.
 
+    Args:
+      folder: the release's.
+      remote: where the tower runs; None for this process.
+
     Raises:
-      ReleaseError: it is damaged, or its model does not load or fails on a warm-up request.
+      ReleaseError: it is damaged, or its model does not load or fails on a warm-up request, or TensorFlow Serving has
+        not loaded it in time.
     """
     manifest = verify_release(folder)
     try:
-        tower = Tower(folder, manifest.features)
+        tower = _tower(folder, manifest, remote)
         retriever = Retriever(manifest, tower, ItemIndex(folder / INDEX), QueryStore(folder / QUERIES))
         _warm_up(folder, retriever)
-    except (ValueError, TypeError, KeyError, OSError, DecodeError, tf.errors.OpError) as error:
+    except (ValueError, TypeError, KeyError, OSError, DecodeError, tf.errors.OpError, TowerError) as error:
         raise ReleaseError(f"{folder}: cannot load the release: {_one_line(error)}") from error
     return retriever
 
 
-def load_newest(root: Path, model_name: str) -> Retriever:
+def _tower(folder: Path, manifest: Manifest, remote: TowerConfig | None) -> Tower | RemoteTower:
+    if remote is None:
+        return Tower(folder, manifest.features)
+    name, version = manifest.model_name, manifest.version
+    return RemoteTower(folder, manifest.features, model_name=name, version=version, config=remote)
+
+
+def load_newest(root: Path, model_name: str, remote: TowerConfig | None = None) -> Retriever:
     """Loads the newest release that is whole, logging an error for each broken one that is newer.
 
     Raises:
@@ -102,7 +120,7 @@ def load_newest(root: Path, model_name: str) -> Retriever:
     versions = list_versions(root)
     for version in reversed(versions):
         try:
-            retriever = load_release(root / str(version))
+            retriever = load_release(root / str(version), remote)
         except ReleaseError as error:
             logger.error("release %d is left out: %s", version, error)  # noqa: TRY400 - the message says it all
             continue

@@ -25,7 +25,7 @@ import yaml
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from pydantic import ValidationError
 
-from serving.access import AccessError, TokenCheck, server_credentials
+from serving.access import AccessError, TokenCheck, channel_credentials, server_credentials
 from serving.admission import Admission, WorkerPool
 from serving.config import ServingConfig
 from serving.proto import retrieval_pb2_grpc
@@ -68,6 +68,7 @@ class Server:
         from serving.service import RetrievalService
 
         self._releases = releases
+        self._tower = config.tower
         self._current = Current(model_name)
         self._health = health.HealthServicer()
         self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -79,6 +80,8 @@ class Server:
             if config.token_file is not None:
                 interceptors.insert(0, TokenCheck(config.token_file, self._admission))
             credentials = None if config.tls is None else server_credentials(config.tls)
+            if config.tower is not None and config.tower.ca is not None:
+                channel_credentials(config.tower.ca)
         except AccessError as error:
             raise ServerError(str(error)) from error
         self._server = grpc.server(
@@ -127,7 +130,7 @@ class Server:
         self._server.start()
         model_name = self._current.served.model_name
         try:
-            retriever = load_newest(self._releases, model_name)
+            retriever = load_newest(self._releases, model_name, self._tower)
         except ReleaseError:
             self.stop(grace=0)
             raise

@@ -6,6 +6,7 @@ import grpc
 
 from serving.proto import retrieval_pb2, retrieval_pb2_grpc
 from serving.query_inputs import Values
+from serving.remote_tower import TowerError
 from serving.served import Current, NotServedError
 from serving.status import refuse
 
@@ -51,7 +52,10 @@ class RetrievalService(retrieval_pb2_grpc.RetrievalServiceServicer):
                 k=request.k or min(DEFAULT_K, self._max_k),
                 exclude=request.exclude_ids,
                 exclude_seen=request.exclude_seen,
+                timeout=context.time_remaining(),
             )
+        except TowerError as error:
+            refuse(context, error.status, str(error))
         except ValueError as error:
             refuse(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
         response = retrieval_pb2.RecommendResponse(

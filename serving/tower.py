@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -34,9 +35,16 @@ class Tower:
         self._embed = self.signatures[SERVING_DEFAULT]
 
     def embed(
-        self, query_id: str, stored: tf.train.Example | None, features: Mapping[str, Values]
+        self,
+        query_id: str,
+        stored: tf.train.Example | None,
+        features: Mapping[str, Values],
+        timeout: float = math.inf,
     ) -> NDArray[np.float32]:
-        """The embedding of one query; the arguments and errors are those of QueryInputs.arrays.
+        """The embedding of one query; the arguments and errors are those of QueryInputs.arrays, and besides:
+
+        Args:
+          timeout: seconds until the caller gives up; what runs in this process is not given up.
 
         Returns:
           float32 [dimension], or [vectors, dimension] of a model with several a query.

@@ -194,14 +194,14 @@ def test_not_serving_while_loading(tmp_path: Path, model: Path, monkeypatch: pyt
     server = Server(tmp_path / "r", "tiny", ServingConfig(port=0))
     load, seen = retriever.load_newest, []
 
-    def observed(root: Path, name: str) -> object:
+    def observed(*arguments: object) -> object:
         seen.extend(health(server.address, service) for service in HEALTH_NAMES)
         with RetrievalClient(server.address, timeout=30) as client:
             try:
                 client.recommend(query_id="alice")
             except RetrievalError as error:
                 seen.append((error.status, error.message))
-        return load(root, name)
+        return load(*arguments)
 
     monkeypatch.setattr(retriever, "load_newest", observed)
     server.start()
