@@ -29,6 +29,7 @@ from serving.tensors import decode, encode
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
 SIGNATURES = "signature_def"
+STATUSES = {status.value[0]: status for status in grpc.StatusCode}  # TensorFlow's codes are gRPC's
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -50,7 +51,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         wanted = _output_names(request, signature, context)
         try:
             outputs = retriever.tower.predict(name, inputs)
-        except (ValueError, TypeError, tf.errors.InvalidArgumentError) as error:
+        except tf.errors.OpError as error:
+            refuse(context, STATUSES[error.error_code], str(error))
+        except (ValueError, TypeError) as error:
             refuse(context, INVALID, str(error))
         except TowerError as error:
             refuse(context, error.status, str(error))
