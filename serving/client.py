@@ -51,19 +51,30 @@ class RetrievalClient:
     Use it as a context manager, or call `close`.
     """
 
-    def __init__(self, address: str, timeout: float = 5.0) -> None:
+    def __init__(
+        self,
+        address: str,
+        timeout: float = 5.0,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
+    ) -> None:
         """Args:
         address: host:port.
         timeout: seconds until a request is given up.
+        credentials: of grpc.ssl_channel_credentials; None for a server without TLS.
+        token: one of the server's tokens, where it wants one.
         """
         self._timeout = timeout
-        self._channel = grpc.insecure_channel(
-            address,
-            options=[
-                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-            ],
-        )
+        options = [
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ]
+        if credentials is None:
+            self._channel = grpc.insecure_channel(address, options)
+        else:
+            self._channel = grpc.secure_channel(address, credentials, options)
+        self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
         self._stub = retrieval_pb2_grpc.RetrievalServiceStub(self._channel)
 
     def recommend(
@@ -104,7 +115,9 @@ class RetrievalClient:
             item_features=item_features,
         )
         try:
-            response = self._stub.Recommend(request, timeout=self._timeout if timeout is None else timeout)
+            response = self._stub.Recommend(
+                request, timeout=self._timeout if timeout is None else timeout, metadata=self._metadata
+            )
         except grpc.RpcError as error:
             raise RetrievalError(error.code().name, error.details()) from error
         return Recommendations(

@@ -6,6 +6,7 @@ import pytest
 
 from serving.access import AccessError, TokenCheck, server_credentials
 from serving.admission import Admission, WorkerPool
+from serving.client import RetrievalClient, RetrievalError
 from serving.config import ServingConfig, TlsConfig
 from serving.receiving import Receiving
 from serving.server import Server, ServerError
@@ -169,3 +170,19 @@ class TestTokens:
         with pytest.raises(ServerError) as raised:
             Server(tmp_path, "tiny", ServingConfig(port=0, token_file=file))
         assert str(raised.value) == "serving.token_file: " + problem.format(file)
+
+
+def test_our_client_brings_both(tmp_path: Path, authority: Pair, server: Pair) -> None:
+    (tmp_path / "tokens").write_text("token")
+    pool = WorkerPool(2, 2)
+    admission = Admission(pool)
+    interceptors = [TokenCheck(tmp_path / "tokens", admission), admission, Receiving(30)]
+    credentials = server_credentials(TlsConfig(certificate=server.certificate, key=server.key))
+    with serving(pool, interceptors, credentials=credentials) as address:
+        for token, status in (("token", "UNIMPLEMENTED"), ("other", "UNAUTHENTICATED"), (None, "UNAUTHENTICATED")):
+            with (
+                RetrievalClient(address, timeout=30, credentials=trusting(authority), token=token) as client,
+                pytest.raises(RetrievalError) as raised,
+            ):
+                client.recommend(query_id="u")
+            assert raised.value.status == status  # the test's server has no Recommend
