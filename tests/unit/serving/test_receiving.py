@@ -24,7 +24,14 @@ def channel() -> Iterator[grpc.Channel]:
     receiving.stop()
 
 
-@pytest.mark.parametrize("content", [b"\xff\xff\xff", b"\x0a\x05abc", b"\x0a\x02\xff\xfe"])  # the last: no UTF-8
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xff\xff",
+        b"\x0a\x05abc",
+        b"\x0a\x02\xff\xfe",  # text that is no UTF-8
+    ],
+)
 def test_bytes_that_are_no_proto_are_the_callers_mistake(
     channel: grpc.Channel, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
