@@ -15,7 +15,7 @@ import weakref
 from pathlib import Path
 
 from serving.canary import check_canary
-from serving.config import VersionPolicy
+from serving.config import TowerConfig, VersionPolicy
 from serving.release import ReleaseError, list_versions
 from serving.retriever import Retriever, load_release
 from serving.served import Current, Served, VersionState, VersionStatus
@@ -33,15 +33,16 @@ logger = logging.getLogger(__name__)
 class Manager:
     """Watches one releases root. `poll` and all that it calls run under one lock; requests never take it."""
 
-    def __init__(self, root: Path, current: Current, policy: VersionPolicy) -> None:
+    def __init__(self, root: Path, current: Current, policy: VersionPolicy, remote: TowerConfig | None = None) -> None:
         """Does nothing yet.
 
         Args:
           root: folder of the releases.
           current: what the servicers answer from; the manager alone writes to it.
           policy: the configuration's.
+          remote: where the towers run; None for this process.
         """
-        self.root, self._current, self._policy = root, current, policy
+        self.root, self._current, self._policy, self._remote = root, current, policy, remote
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="releases", daemon=True)
@@ -144,7 +145,7 @@ class Manager:
         stamp = _stamp(folder)
         self._tell(version, VersionState.LOADING)
         try:
-            retriever = load_release(folder)
+            retriever = load_release(folder, self._remote)
             expected, found = self._current.served.model_name, retriever.manifest.model_name
             if found != expected:
                 raise ReleaseError(f"{folder}: is of model {found!r}, not of {expected!r}")  # noqa: TRY301

@@ -74,10 +74,11 @@ def test_the_template_explains_every_key() -> None:
     from components.negative_sampler.config import NegativesConfig
     from components.retrieval_evaluator.config import EvaluationConfig, Threshold
     from models.config import AlignmentConfig, AlsConfig, MimicConfig, MindConfig
-    from serving.config import ServingConfig, VersionPolicy
+    from serving.config import ServingConfig, TlsConfig, TowerConfig, VersionPolicy
 
     models = [PipelineConfig, Feature, ModelConfig, MimicConfig, AlignmentConfig, TrainConfig, NegativesConfig]
-    models += [MindConfig, AlsConfig, IndexConfig, EvaluationConfig, Threshold, ServingConfig, VersionPolicy]
+    models += [MindConfig, AlsConfig, IndexConfig, EvaluationConfig, Threshold]
+    models += [ServingConfig, VersionPolicy, TlsConfig, TowerConfig]
     models += [ingestion.DataConfig, ingestion.InteractionFiles, ingestion.ItemFiles, ingestion.QueryFiles]
     models += [ingestion.SplitByLast, ingestion.SplitByTime]
     missing = {key for model in models for key in keys(model) if key not in text}

@@ -234,7 +234,7 @@ def test_exclusion_looks_at_more_leaves(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_more_effort_finds_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = SearcherConfig(kind="hashing", leaves=150, leaves_to_search=15, reorder=100)
-    monkeypatch.setattr(index_module, "choose_searcher", lambda items: tree)
+    monkeypatch.setattr(index_builder, "choose_searcher", lambda items: tree)
     embeddings, queries = clustered(25_000)
     search = build(tmp_path / "i", embeddings)._scann.search
     best = [set(np.argsort(-(embeddings @ query))[:100].tolist()) for query in queries[:20]]
