@@ -20,6 +20,7 @@ from serving.release import ReleaseError, list_versions
 from serving.retriever import Retriever, load_release
 from serving.served import Current, Served, VersionState, VersionStatus
 from serving.state import ServingState, parse, read_bytes
+from serving.status import RequestError
 from serving.versions import Selection, select
 
 POLL_SECONDS = 0.5
@@ -48,7 +49,7 @@ class Manager:
         self._thread = threading.Thread(target=self._run, name="releases", daemon=True)
         self._state = ServingState()
         self._state_bytes: bytes | None = None
-        self._refused: dict[int, Stamp] = {}
+        self._refused: dict[int, Stamp | None] = {}  # None: to be tried again at the next look
         self._leaving: dict[int, weakref.ref[Retriever]] = {}
         self._complaints: list[str] = []
 
@@ -142,7 +143,7 @@ class Manager:
     def _try(self, version: int) -> Retriever | None:
         folder = self.root / str(version)
         # Taken first: what changes while it is being read is then read again.
-        stamp = _stamp(folder)
+        stamp: Stamp | None = _stamp(folder)
         self._tell(version, VersionState.LOADING)
         try:
             retriever = load_release(folder, self._remote)
@@ -151,8 +152,13 @@ class Manager:
                 raise ReleaseError(f"{folder}: is of model {found!r}, not of {expected!r}")  # noqa: TRY301
             check_canary(folder, retriever)
         except ReleaseError as error:
+            code = DATA_LOSS
+            if self._remote is not None and isinstance(error.__cause__, RequestError):
+                # Nothing is wrong with the files: TensorFlow Serving may have the version when it is next asked.
+                code, _ = error.__cause__.status.value
+                stamp = None
             logger.error("release %d is refused: %s", version, error)  # noqa: TRY400 - the message says it all
-            self._tell(version, VersionState.END, DATA_LOSS, str(error))
+            self._tell(version, VersionState.END, code, str(error))
         except Exception as error:
             # A release must not be able to end the watching, whatever it does to the libraries that read it.
             logger.exception("release %d is refused", version)
