@@ -5,11 +5,9 @@ from typing import NoReturn
 import grpc
 import pytest
 import tensorflow as tf
-from tensorflow_serving.apis import predict_pb2
 
-from serving.prediction_service import PredictionService
-from serving.served import Current, Served
-from serving.status import refuse
+from serving.predict import call
+from serving.status import RequestError, refuse
 
 
 class AbortedError(Exception):
@@ -42,11 +40,6 @@ def test_errors_of_tensorflow_keep_their_code(
     def predict(name: str, inputs: object) -> NoReturn:
         raise error(None, None, "why")
 
-    signature = SimpleNamespace(inputs={}, outputs={})
-    tower = SimpleNamespace(signatures={"s": None}, signature_defs={"s": signature}, predict=predict)
-    current = Current("tiny")
-    current.served = Served("tiny", {1: SimpleNamespace(tower=tower)})  # type: ignore[dict-item]
-    request = predict_pb2.PredictRequest(model_spec={"name": "tiny", "signature_name": "s"})
-    with pytest.raises(AbortedError) as raised:
-        PredictionService(current).Predict(request, Context())  # type: ignore[arg-type]
-    assert raised.value.args == (status, "why")
+    with pytest.raises(RequestError, match="why") as raised:
+        call(SimpleNamespace(predict=predict), "s", {})  # type: ignore[arg-type]
+    assert raised.value.status is status

@@ -1,6 +1,7 @@
 """Metrics and reflection of a whole server."""
 
 import threading
+from pathlib import Path
 
 import grpc
 import pytest
@@ -78,7 +79,7 @@ def test_open_reflection_streams_take_no_thread_from_requests(running: Running) 
         stream.cancel()
 
 
-def test_rest_port_that_is_taken(running: Running) -> None:
+def test_rest_port_that_is_taken(running: Running, tmp_path: Path) -> None:
     port = int(running.http.address.rsplit(":", 1)[1])
     with pytest.raises(ServerError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
-        Server(running.server._releases, "tiny", ServingConfig(port=0, rest_port=port))
+        Server(tmp_path, "tiny", ServingConfig(port=0, rest_port=port))
