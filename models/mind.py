@@ -41,7 +41,7 @@ class MIND(RetrievalModel):
     features.
 
     The K vectors are not brought to unit length: the highest score counts when served, and an interest that the history
-    says little of, short out of its capsule, must stay short, or its list would push out those of the others.
+    says little of, short out of its capsule, stays short, or its list would push out those of the others.
 
     With `share_item_embedding` the history reads the table of the item's id, as in the paper.
 

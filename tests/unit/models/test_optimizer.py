@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from models.optimizer import LazyAdam
@@ -20,14 +21,25 @@ def test_only_rows_with_a_gradient_move() -> None:
     np.testing.assert_allclose(table, [[0.9, 0.9], [1, 1], [1, 1]], atol=1e-5)
     step(optimizer, table, [2, 2])
     # Row 0 has momentum, which Keras's Adam would still follow. Row 2's gradients 1 and 2 add up to 3:
-    # m = 0.3, v = 0.009, rate = 0.1 sqrt(1 - 0.999^2) / (1 - 0.9^2) = 0.02353,
-    # so it moves by 0.02353 * 0.3 / 0.09487 = 0.0744.
-    np.testing.assert_allclose(table, [[0.9, 0.9], [1, 1], [0.9256, 0.9256]], atol=1e-4)
+    # v = 0.009, rate = 0.1 sqrt(1 - 0.999^2) = 0.004471, so it moves by 0.004471 * 3 / 0.09487 = 0.1414.
+    np.testing.assert_allclose(table, [[0.9, 0.9], [1, 1], [0.8586, 0.8586]], atol=1e-4)
 
 
-def test_equals_adam_where_every_row_is_read() -> None:
+def test_a_rare_row_moves_as_far_as_by_adam_in_the_end() -> None:
+    # Row 1 has a gradient in step 300 only; Keras's Adam moves it in the steps after it, by its momentum.
+    tables = [tf.Variable([[1.0], [1.0]]) for _ in range(2)]
+    for optimizer, table in zip([LazyAdam(0.01), tf.keras.optimizers.Adam(0.01)], tables, strict=True):
+        for i in range(400):
+            step(optimizer, table, [0, 1] if i == 300 else [0])
+    moved = [1 - float(table[1, 0]) for table in tables]
+    # 0.01 sqrt(1 - 0.999^301) / sqrt(0.001) = 0.1612, whatever the gradient.
+    assert moved[0] == pytest.approx(0.1612, abs=1e-3)
+    assert moved[1] == pytest.approx(moved[0], rel=0.15)
+
+
+def test_equals_adam_without_momentum_where_every_row_is_read() -> None:
     tables = [tf.Variable([[1.0], [2.0]]) for _ in range(2)]
-    for optimizer, table in zip([LazyAdam(0.1), tf.keras.optimizers.Adam(0.1)], tables, strict=True):
+    for optimizer, table in zip([LazyAdam(0.1), tf.keras.optimizers.Adam(0.1, beta_1=0.0)], tables, strict=True):
         for _ in range(3):
             step(optimizer, table, [0, 1, 1])
     np.testing.assert_allclose(tables[0], tables[1], rtol=1e-5)
