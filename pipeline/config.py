@@ -103,7 +103,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 # Pydantic puts the chosen member of a tagged union into an error's place; users don't write it.
-_UNION_TAGS = {("data", "split", "time"), ("data", "split", "last")}
+_UNION_TAGS = {("data", "split", kind) for kind in ("time", "last", "span")}
 
 
 def _key(place: Iterable[int | str]) -> str:
