@@ -121,6 +121,14 @@ def _latest_blessed_model(config: PipelineConfig, span: int) -> tfx.dsl.Resolver
     ).with_id("LatestBlessedModel")
 
 
+def _is_warm(config: PipelineConfig, span: int) -> bool:
+    """Whether a span's model goes on from an earlier one, if there is one."""
+    warm, split = config.train.warm_start, config.data.split
+    if warm is None or not isinstance(split, SplitBySpan):
+        return False
+    return warm.cold_every is None or (span - split.first_span) % warm.cold_every > 0
+
+
 def local_pipeline(
     config: PipelineConfig, components: list[Any], *, beam_args: tuple[str, ...] = (), enable_cache: bool = True
 ) -> tfx.dsl.Pipeline:
@@ -181,6 +189,7 @@ def create_pipeline(
             "checkpoints": str(config.home / "checkpoints"),
             "fingerprint": source_fingerprint("models"),
         },
+        base_model=prepared.latest_blessed_model.outputs["model"] if _is_warm(config, span) else None,
     )
     evaluator = RetrievalEvaluator(
         model=trainer.outputs["model"],
