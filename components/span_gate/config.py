@@ -50,9 +50,8 @@ def distances(gate: DistanceGate | None, spec: FeatureSpec) -> dict[str, float]:
     names = [spec.query_id, spec.item_id, *(f.name for f in spec.query_features)]
     for name in gate.features:
         if name not in names:
-            raise ValueError(
-                f"there is no feature {name!r} among the interactions' ({', '.join(dict.fromkeys(names))})"
-            )
+            there = ", ".join(dict.fromkeys(names))
+            raise ValueError(f"no feature {name!r} among those of the interactions ({there})")
     compared = (Kind.CATEGORICAL, Kind.MULTI_CATEGORICAL, Kind.NUMBER)
     default = {f.name: gate.max for f in spec.features if f.side is not Side.ITEM and f.kind in compared}
     return default | gate.features
