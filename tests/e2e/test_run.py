@@ -17,7 +17,7 @@ from tests.e2e.conftest import Workspace
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 # Resolvers and importers are not cached by TFX; the pusher always looks whether its release is still there.
-NEVER_CACHED = {"LatestBlessedModel", "ReleasePusher"}
+NEVER_CACHED = {"LatestBlessedModel", "LatestRelease", "ReleasePusher"}
 
 
 def _components(output: str) -> dict[str, bool]:
@@ -73,7 +73,7 @@ def test_first_run_shows_progress_metrics_index_and_release(
     output = first[1].stdout
     components = _components(output)
     assert not any(components.values())
-    assert len(components) == 13
+    assert len(components) == 15
     assert list(components)[-1] == "ReleasePusher"
     assert "epoch 2 of 2" in output
     for expected in ("HR@50", "HR@100", "MRR", "most popular", "recall@100", "Release: version"):
@@ -131,9 +131,10 @@ def test_second_run_on_unchanged_input_uses_the_cache_and_adds_no_release(worksp
     before = workspace.releases
     done = workspace.call("run")
     assert done.returncode == 0, done.stdout + done.stderr
-    # The model that the first run blessed is the baseline now: a new input, so the evaluator runs once more.
+    # The model that the first run blessed is the baseline now: a new input, so the evaluator runs once more, and what
+    # reads its blessing.
     fresh = {name for name, cached in _components(done.stdout).items() if not cached}
-    assert fresh == NEVER_CACHED | {"RetrievalEvaluator"}
+    assert fresh == NEVER_CACHED | {"RetrievalEvaluator", "ReleaseValidator"}
     again = workspace.call("run")
     assert {name for name, cached in _components(again.stdout).items() if not cached} == NEVER_CACHED
     assert workspace.releases == before
