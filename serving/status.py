@@ -1,10 +1,24 @@
-"""How a servicer ends a call that it cannot answer."""
+"""How a request that cannot be answered ends: one error for gRPC and REST, with a gRPC status."""
 
 from __future__ import annotations
 
 from typing import NoReturn
 
 import grpc
+
+
+class RequestError(Exception):
+    """A request that cannot be answered; the text is for the caller."""
+
+    def __init__(self, status: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+def invalid(message: str) -> RequestError:
+    """A request that is wrong whatever the server's state."""
+    return RequestError(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
 def refuse(context: grpc.ServicerContext, status: grpc.StatusCode, message: str) -> NoReturn:

@@ -57,7 +57,7 @@ def main(
     first: Annotated[int, typer.Option(min=2, help="The first span; spans are days since 2000-11-01.")] = 60,
     spans: Annotated[int, typer.Option(min=1, help="So many after it are trained cold and warm.")] = 20,
     window: Annotated[int, typer.Option(min=1)] = 14,
-    epochs: Annotated[int, typer.Option(min=1, help="Of a cold run.")] = 5,
+    epochs: Annotated[int, typer.Option(min=1, help="Of a cold run.")] = 6,
     warm_epochs: Annotated[int, typer.Option(min=1)] = 1,
     optimizer: Annotated[str, typer.Option(help="keep or reset, when warm.")] = "keep",
     share: Annotated[float, typer.Option(min=0.001, max=1, help="Of the users.")] = 1.0,

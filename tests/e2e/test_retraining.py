@@ -14,7 +14,7 @@ import pytest
 from serving.release import verify_release
 from tests.e2e.conftest import PACKAGES, ROOT, Workspace
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 RESOLVERS = {"LatestBlessedModel", "LatestRelease", "PreviousStatistics"}
 DAY = 86_400
@@ -81,7 +81,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 def run(workspace: Workspace, span: int, *more: str) -> subprocess.CompletedProcess[str]:
-    return workspace.call("run", "--span", str(span), *more)
+    return workspace.call("run", "--span", str(span), *more, timeout=1500)
 
 
 def fresh(done: subprocess.CompletedProcess[str]) -> set[str]:

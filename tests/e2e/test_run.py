@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import re
 import signal
@@ -109,6 +110,9 @@ def test_a_server_answers_for_the_release(workspace: Workspace) -> None:
             seen = client.recommend(query_id="42", k=1000, exclude_seen=False)
             new = client.recommend(query_id="42", k=1000, exclude_seen=True)
             stranger = client.recommend(query_id="nobody", k=5)
+            westerns = client.recommend(
+                query_id="42", k=1000, allow={"genres": ["Western"]}, deny={"year": ["1995"]}, item_features=["genres"]
+            )
         interactions = (workspace.folder / "interactions.csv").read_text().splitlines()
         had = {line.split(",")[1] for line in interactions if line.startswith("42,")}
         assert had
@@ -116,6 +120,14 @@ def test_a_server_answers_for_the_release(workspace: Workspace) -> None:
         assert not had & {item.item_id for item in new.items}
         assert seen.known_query
         assert (len(stranger.items), stranger.known_query) == (5, False)
+        catalogue = list(csv.DictReader((workspace.folder / "items.csv").open(encoding="utf-8")))
+        expected = {
+            item["item_id"] for item in catalogue if "Western" in item["genres"].split("|") and item["year"] != "1995"
+        }
+        assert expected
+        assert {item.item_id for item in westerns.items} == expected
+        assert all("Western" in item.features["genres"].split("|") for item in westerns.items)
+        assert westerns.truncated_by == ("filters",)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
 

@@ -75,15 +75,21 @@ def test_the_template_explains_every_key() -> None:
     from components.retrieval_evaluator.config import EvaluationConfig, SliceGate, Threshold
     from components.span_gate.config import DistanceGate, GatesConfig, VolumeGate
     from models.config import AlignmentConfig, AlsConfig, MimicConfig, MindConfig, WarmStartConfig
-    from serving.config import ServingConfig
+    from serving.config import ServingConfig, VersionPolicy
 
     models = [PipelineConfig, Feature, ModelConfig, MimicConfig, AlignmentConfig, TrainConfig, NegativesConfig]
-    models += [MindConfig, AlsConfig, IndexConfig, EvaluationConfig, Threshold, ServingConfig, ingestion.DataConfig]
-    models += [ingestion.InteractionFiles, ingestion.ItemFiles, ingestion.QueryFiles]
+    models += [MindConfig, AlsConfig, IndexConfig, EvaluationConfig, Threshold, ServingConfig, VersionPolicy]
+    models += [ingestion.DataConfig, ingestion.InteractionFiles, ingestion.ItemFiles, ingestion.QueryFiles]
     models += [ingestion.SplitByLast, ingestion.SplitByTime, ingestion.SplitBySpan, WarmStartConfig]
     models += [GatesConfig, VolumeGate, DistanceGate, SliceGate]
     missing = {key for model in models for key in keys(model) if key not in text}
     assert missing == set()
+
+
+def test_filters_need_an_attribute_of_the_items(tmp_path: Path) -> None:
+    tree = {**TREE, "index": {"filter": ["nothing"]}}
+    with pytest.raises(ConfigError, match=r"index\.filter: 'nothing' is neither a feature of side item nor a column"):
+        _load(tmp_path, tree)
 
 
 def test_who_needs_negatives(tmp_path: Path) -> None:
@@ -138,7 +144,11 @@ def test_the_tree_is_frozen(tmp_path: Path) -> None:
         (("features", 2), {"name": "other", "kind": "id", "side": "item"}, "must be the id column 'item'"),
         (("features", 2), {"name": "query_key", "kind": "text", "side": "item"}, "name is reserved"),
         (("features", 2), {"name": "h", "kind": "history", "side": "item"}, "side must be query"),
-        (("features", 2), {"name": "p", "kind": "text", "side": "item", "buckets": 3}, "buckets is for numbers"),
+        (
+            ("features", 2),
+            {"name": "p", "kind": "text", "side": "item", "buckets": 3},
+            "buckets is for numbers and timestamps",
+        ),
         (("features", 2), {"name": "p", "kind": "number", "side": "item", "min": 2.0, "max": 1.0}, "min is larger"),
         (
             ("model", "mask_same_query"),
