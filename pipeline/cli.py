@@ -13,6 +13,7 @@ from pipeline import releases_cli
 from pipeline.config import ConfigError, PipelineConfig, load_config
 from pipeline.datasets import DOWNLOADED, FROM_FOLDER, DatasetError
 from pipeline.options import DEFAULT_CONFIG, ConfigOption, UserError
+from pipeline.stages import Stage
 from serving.release import ReleaseError
 
 app = typer.Typer(
@@ -37,7 +38,8 @@ app = typer.Typer(
 
 app.add_typer(releases_cli.app, name="release")
 
-SpanOption = Annotated[int, typer.Option(min=0, help="The span to read, put in place of {SPAN} in file patterns.")]
+SpanOption = Annotated[int, typer.Option(min=0, help="The span to run for; {SPAN} in file patterns.")]
+REFUSED, NOT_YET = 3, 4  # exit codes
 
 
 @app.command()
@@ -82,6 +84,10 @@ def validate(config: ConfigOption = DEFAULT_CONFIG, span: SpanOption = 0) -> Non
 def run(
     config: ConfigOption = DEFAULT_CONFIG,
     span: SpanOption = 0,
+    until: Annotated[Stage, typer.Option(help="The last stage to run; what has run before comes from the cache.")] = (
+        Stage.RELEASE
+    ),
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for another run of the pipeline to end.")] = 0,
     beam_arg: Annotated[
         list[str] | None,
         typer.Option(
@@ -89,16 +95,74 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Run the pipeline: ingest, check, transform, sample, train, evaluate, index, release."""
+    """Run the pipeline: ingest, check, transform, sample, train, evaluate, index, release.
+
+    Exit code 0: done. 1: failed. 3: a gate refused the data, the model or the release, and says why.
+    """
     from pipeline.report import print_run
-    from pipeline.run import run_pipeline
+    from pipeline.run import RefusedError, run_pipeline
 
     loaded = load_config(config)
     _check_inputs(loaded, span)
-    result = run_pipeline(loaded, span=span, beam_args=tuple(beam_arg or ()))
+    result = run_pipeline(loaded, span=span, until=until, beam_args=tuple(beam_arg or ()), wait=wait)
     print_run(result)
-    if result.release is None:
-        raise UserError("the model was not blessed, so nothing was released; earlier releases stay as they were")
+    if result.refusal is not None:
+        raise RefusedError(result.refusal)
+
+
+@app.command()
+def ready(config: ConfigOption = DEFAULT_CONFIG, span: SpanOption = 0) -> None:
+    """Whether a span's data is there. Exit code 0: yes. 4: not yet; it says what is missing."""
+    from components.ingestion.spans import missing
+
+    lines = list(missing(load_config(config).data, span))
+    if lines:
+        typer.echo("\n".join(lines), err=True)
+        raise typer.Exit(NOT_YET)
+    typer.echo(f"span {span} is there")
+
+
+@app.command()
+def history(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """List the training runs: span, metrics, blessing, release."""
+    from rich.console import Console
+
+    from pipeline.lineage import print_history
+    from pipeline.metadata import Metadata
+
+    loaded = load_config(config)
+    print_history(Metadata(loaded.home), loaded.releases, Console(highlight=False))
+
+
+@app.command()
+def lineage(
+    release: Annotated[int, typer.Argument(help="The release's version.")], config: ConfigOption = DEFAULT_CONFIG
+) -> None:
+    """Show what a release was made of: model, those it went on from, spans, input files."""
+    from rich.console import Console
+
+    from pipeline.lineage import print_lineage
+    from pipeline.metadata import Metadata
+
+    loaded = load_config(config)
+    print_lineage(Metadata(loaded.home), release, loaded.releases, Console(highlight=False))
+
+
+@app.command()
+def clean(
+    config: ConfigOption = DEFAULT_CONFIG,
+    keep: Annotated[int, typer.Option(min=1, help="How many of the newest training runs to keep.")] = 10,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would be.")] = False,
+) -> None:
+    """Remove the artifacts of old runs, but none of a release that is there or of the last blessed model."""
+    from pipeline.clean import clean as clean_artifacts
+
+    loaded = load_config(config)
+    cleaned = clean_artifacts(loaded.home, loaded.releases, keep, dry_run=dry_run)
+    for run_, why in cleaned.kept.items():
+        typer.echo(f"kept: {run_} ({why})")
+    verb = "would remove" if dry_run else "removed"
+    typer.echo(f"{verb} {cleaned.artifacts} artifacts, {cleaned.bytes / 1e6:,.1f} MB")
 
 
 @app.command()
@@ -240,15 +304,25 @@ def _check_inputs(config: PipelineConfig, span: int) -> None:
 
 
 def main() -> None:
-    """Runs the command line; what the user can mend is shown as plain text, with exit code 1."""
+    """Runs the command line; what the user can mend is shown as plain text, with exit code 1, or 3 for a gate's."""
     from components.ingestion.errors import IngestionError
     from pipeline.experiments.exchange import ExchangeError
-    from pipeline.run import RunError
+    from pipeline.metadata import MetadataError
+    from pipeline.run import RefusedError, RunError
 
     # Google's client libraries, which Beam loads, say with each start that they would like a newer Python.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
     try:
         app()
-    except (ConfigError, DatasetError, ExchangeError, IngestionError, ReleaseError, RunError, UserError) as e:
+    except (
+        ConfigError,
+        DatasetError,
+        ExchangeError,
+        IngestionError,
+        MetadataError,
+        ReleaseError,
+        RunError,
+        UserError,
+    ) as e:
         typer.echo(str(e), err=True)
-        sys.exit(1)
+        sys.exit(REFUSED if isinstance(e, RefusedError) else 1)

@@ -10,17 +10,23 @@ from tfx import v1 as tfx
 from tfx.types import standard_artifacts
 
 from components.anomaly_gate.component import AnomalyGate
+from components.artifacts import RetrievalRelease
 from components.fingerprint import TRANSFORM_CODE, source_fingerprint
 from components.ingestion.component import RetrievalExampleGen
+from components.ingestion.config import SplitBySpan
 from components.ingestion.inputs import input_fingerprint
 from components.item_indexer.component import ItemIndexer
 from components.negative_sampler.component import NegativeSampler
 from components.release_pusher.component import ReleasePusher
+from components.release_validator.component import ReleaseValidator
+from components.resolvers import LatestBefore, LatestBlessedBefore, LatestPushed
 from components.retrieval_evaluator.component import RetrievalEvaluator
 from components.schema.component import CuratedSchema
+from components.span_gate.component import SpanGate
+from components.span_gate.config import distances
 from pipeline.config import PipelineConfig
-
-METADATA = "metadata.sqlite"
+from pipeline.metadata import METADATA
+from pipeline.stages import Stage
 
 # Rows of both kinds go into the vocabularies: queries from train, items from the whole catalogue.
 _TRANSFORMED_SPLITS = ["train", "items"]
@@ -53,7 +59,13 @@ def prepare(config: PipelineConfig, span: int = 0) -> Preparation:
         code_fingerprint=source_fingerprint("components/ingestion"),
     )
     statistics_gen = tfx.components.StatisticsGen(examples=example_gen.outputs["examples"])
-    schema = CuratedSchema(features=features, show=show, code_fingerprint=source_fingerprint("components/schema"))
+    limits = {key: distances(getattr(config.gates, key), config.feature_spec) for key in ("drift", "skew")}
+    schema = CuratedSchema(
+        features=features,
+        show=show,
+        distances=json.dumps(limits),
+        code_fingerprint=source_fingerprint("components/schema"),
+    )
     interaction_validator = tfx.components.ExampleValidator(
         statistics=statistics_gen.outputs["statistics"],
         schema=schema.outputs["interactions"],
@@ -78,12 +90,7 @@ def prepare(config: PipelineConfig, span: int = 0) -> Preparation:
         disable_statistics=True,
         custom_config={"features": features, "fingerprint": source_fingerprint(*TRANSFORM_CODE)},
     )
-    transform.add_upstream_node(anomaly_gate)
-    latest_blessed_model = tfx.dsl.Resolver(
-        strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy,
-        model=tfx.dsl.Channel(type=standard_artifacts.Model),
-        model_blessing=tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
-    ).with_id("LatestBlessedModel")
+    latest_blessed_model = _latest_blessed_model(config, span)
     # Only where they are used: a new blessed model is a new input, and the run after it samples and trains anew.
     mined = {"raw_examples": example_gen.outputs["examples"], "blessed_model": latest_blessed_model.outputs["model"]}
     negative_sampler = NegativeSampler(
@@ -100,6 +107,7 @@ def prepare(config: PipelineConfig, span: int = 0) -> Preparation:
             schema,
             interaction_validator,
             item_validator,
+            *_span_gate(config, span, example_gen, statistics_gen, schema),
             anomaly_gate,
             transform,
             latest_blessed_model,
@@ -112,10 +120,60 @@ def prepare(config: PipelineConfig, span: int = 0) -> Preparation:
     )
 
 
+def _span_gate(
+    config: PipelineConfig,
+    span: int,
+    example_gen: RetrievalExampleGen,
+    statistics_gen: tfx.components.StatisticsGen,
+    schema: CuratedSchema,
+) -> list[Any]:
+    """The gate that compares a span with those before it, and what it needs; nothing if the split is by another."""
+    if not isinstance(config.data.split, SplitBySpan):
+        return []
+    previous = tfx.dsl.Resolver(
+        strategy_class=LatestBefore,
+        config={"span": span},
+        statistics=tfx.dsl.Channel(type=standard_artifacts.ExampleStatistics),
+    ).with_id("PreviousStatistics")
+    gate = SpanGate(
+        examples=example_gen.outputs["examples"],
+        statistics=statistics_gen.outputs["statistics"],
+        schema=schema.outputs["interactions"],
+        previous_statistics=previous.outputs["statistics"],
+        config=config.gates.model_dump_json(),
+        code_fingerprint=source_fingerprint("components/span_gate"),
+    )
+    return [previous, gate]
+
+
+def _latest_blessed_model(config: PipelineConfig, span: int) -> tfx.dsl.Resolver:
+    strategy: dict[str, Any] = {"strategy_class": tfx.dsl.experimental.LatestBlessedModelStrategy}
+    if isinstance(config.data.split, SplitBySpan):
+        strategy = {"strategy_class": LatestBlessedBefore, "config": {"span": span}}
+    return tfx.dsl.Resolver(
+        **strategy,
+        model=tfx.dsl.Channel(type=standard_artifacts.Model),
+        model_blessing=tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
+    ).with_id("LatestBlessedModel")
+
+
+def _is_warm(config: PipelineConfig, span: int) -> bool:
+    """Whether a span's model goes on from an earlier one, if there is one."""
+    warm, split = config.train.warm_start, config.data.split
+    if warm is None or not isinstance(split, SplitBySpan):
+        return False
+    return warm.cold_every is None or (span - split.first_span) % warm.cold_every > 0
+
+
 def local_pipeline(
     config: PipelineConfig, components: list[Any], *, beam_args: tuple[str, ...] = (), enable_cache: bool = True
 ) -> tfx.dsl.Pipeline:
     """Components as a pipeline whose artifacts and metadata are in the configuration's home."""
+    nodes = {component.id: component for component in components}
+    for gate in ("AnomalyGate", "SpanGate"):
+        # A gate has no output to depend on, and TFX refuses a node that is tied to one which is left out.
+        if {gate, "Transform"} <= nodes.keys():
+            nodes["Transform"].add_upstream_node(nodes[gate])
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=str(config.home / "artifacts"),
@@ -129,13 +187,19 @@ def local_pipeline(
 
 
 def create_pipeline(
-    config: PipelineConfig, *, span: int = 0, beam_args: tuple[str, ...] = (), enable_cache: bool = True
+    config: PipelineConfig,
+    *,
+    span: int = 0,
+    until: Stage = Stage.RELEASE,
+    beam_args: tuple[str, ...] = (),
+    enable_cache: bool = True,
 ) -> tfx.dsl.Pipeline:
     """The retrieval pipeline of a configuration.
 
     Args:
       config: the validated configuration.
-      span: the span to read, put in place of {SPAN} in file patterns.
+      span: the span to run for.
+      until: the last stage to run.
       beam_args: Beam pipeline options, such as --runner=FlinkRunner, for all components.
       enable_cache: reuse outputs of earlier runs on the same input, parameters and code.
 
@@ -162,6 +226,7 @@ def create_pipeline(
             "checkpoints": str(config.home / "checkpoints"),
             "fingerprint": source_fingerprint("models"),
         },
+        base_model=prepared.latest_blessed_model.outputs["model"] if _is_warm(config, span) else None,
     )
     evaluator = RetrievalEvaluator(
         model=trainer.outputs["model"],
@@ -180,19 +245,29 @@ def create_pipeline(
         show=show,
         code_fingerprint=source_fingerprint("components/item_indexer", "serving"),
     )
+    released: dict[str, Any] = {
+        "model": trainer.outputs["model"],
+        "model_blessing": evaluator.outputs["blessing"],
+        "index": indexer.outputs["index"],
+        "queries": prepared.example_gen.outputs["queries"],
+        "model_name": config.name,
+        "features": features,
+    }
+    validator = ReleaseValidator(
+        **released,
+        canary_queries=config.gates.canary_queries,
+        code_fingerprint=source_fingerprint("components/release_validator", "serving"),
+    )
+    latest_release = tfx.dsl.Resolver(
+        strategy_class=LatestPushed, release=tfx.dsl.Channel(type=RetrievalRelease)
+    ).with_id("LatestRelease")
     pusher = ReleasePusher(
-        model=trainer.outputs["model"],
-        model_blessing=evaluator.outputs["blessing"],
-        index=indexer.outputs["index"],
-        queries=prepared.example_gen.outputs["queries"],
+        **released,
+        infra_blessing=validator.outputs["blessing"],
+        latest_release=latest_release.outputs["release"],
         releases=str(config.releases),
-        model_name=config.name,
-        features=features,
         code_fingerprint=source_fingerprint("components/release_pusher", "serving"),
     )
-    return local_pipeline(
-        config,
-        [*prepared.components, trainer, indexer, evaluator, pusher],
-        beam_args=beam_args,
-        enable_cache=enable_cache,
-    )
+    components = [*prepared.components, trainer, indexer, evaluator, validator, latest_release, pusher]
+    end = [component.id for component in components].index(until.last_component) + 1
+    return local_pipeline(config, components[:end], beam_args=beam_args, enable_cache=enable_cache)

@@ -18,7 +18,7 @@ from tests.e2e.conftest import Workspace
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 # Resolvers and importers are not cached by TFX; the pusher always looks whether its release is still there.
-NEVER_CACHED = {"LatestBlessedModel", "ReleasePusher"}
+NEVER_CACHED = {"LatestBlessedModel", "LatestRelease", "ReleasePusher"}
 
 
 def _components(output: str) -> dict[str, bool]:
@@ -74,7 +74,7 @@ def test_first_run_shows_progress_metrics_index_and_release(
     output = first[1].stdout
     components = _components(output)
     assert not any(components.values())
-    assert len(components) == 13
+    assert len(components) == 15
     assert list(components)[-1] == "ReleasePusher"
     assert "epoch 2 of 2" in output
     for expected in ("HR@50", "HR@100", "MRR", "most popular", "recall@100", "Release: version"):
@@ -143,9 +143,10 @@ def test_second_run_on_unchanged_input_uses_the_cache_and_adds_no_release(worksp
     before = workspace.releases
     done = workspace.call("run")
     assert done.returncode == 0, done.stdout + done.stderr
-    # The model that the first run blessed is the baseline now: a new input, so the evaluator runs once more.
+    # The model that the first run blessed is the baseline now: a new input, so the evaluator runs once more, and what
+    # reads its blessing.
     fresh = {name for name, cached in _components(done.stdout).items() if not cached}
-    assert fresh == NEVER_CACHED | {"RetrievalEvaluator"}
+    assert fresh == NEVER_CACHED | {"RetrievalEvaluator", "ReleaseValidator"}
     again = workspace.call("run")
     assert {name for name, cached in _components(again.stdout).items() if not cached} == NEVER_CACHED
     assert workspace.releases == before
@@ -156,7 +157,7 @@ def test_an_unblessed_model_is_not_released(workspace: Workspace) -> None:
     workspace.write_config(evaluation={"thresholds": [{"metric": "HR@50", "min_value": 1.5}]})
     done = workspace.call("run")
     workspace.write_config()
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "HR@50" in done.stdout.split("Not blessed:")[1]
     assert "the model was not blessed, so nothing was released" in done.stderr
     assert workspace.releases == before
@@ -186,8 +187,8 @@ def test_an_anomaly_stops_the_run_with_the_feature_named(workspace: Workspace) -
     again = workspace.call("run")
     workspace.write_config()
     for failed in (done, again):  # a failure is not cached away
-        assert failed.returncode == 1
-        assert "AnomalyGate failed: " in failed.stderr
+        assert failed.returncode == 3
+        assert "AnomalyGate refused: " in failed.stderr
         assert "gender" in failed.stderr
 
 

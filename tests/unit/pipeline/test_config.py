@@ -72,15 +72,17 @@ def test_the_template_explains_every_key() -> None:
     from components.ingestion import config as ingestion
     from components.item_indexer.config import IndexConfig
     from components.negative_sampler.config import NegativesConfig
-    from components.retrieval_evaluator.config import EvaluationConfig, Threshold
-    from models.config import AlignmentConfig, AlsConfig, MimicConfig, MindConfig
+    from components.retrieval_evaluator.config import EvaluationConfig, SliceGate, Threshold
+    from components.span_gate.config import DistanceGate, GatesConfig, VolumeGate
+    from models.config import AlignmentConfig, AlsConfig, MimicConfig, MindConfig, WarmStartConfig
     from serving.config import ServingConfig, TlsConfig, TowerConfig, VersionPolicy
 
     models = [PipelineConfig, Feature, ModelConfig, MimicConfig, AlignmentConfig, TrainConfig, NegativesConfig]
     models += [MindConfig, AlsConfig, IndexConfig, EvaluationConfig, Threshold]
     models += [ServingConfig, VersionPolicy, TlsConfig, TowerConfig]
     models += [ingestion.DataConfig, ingestion.InteractionFiles, ingestion.ItemFiles, ingestion.QueryFiles]
-    models += [ingestion.SplitByLast, ingestion.SplitByTime]
+    models += [ingestion.SplitByLast, ingestion.SplitByTime, ingestion.SplitBySpan, WarmStartConfig]
+    models += [GatesConfig, VolumeGate, DistanceGate, SliceGate]
     missing = {key for model in models for key in keys(model) if key not in text}
     assert missing == set()
 
@@ -244,3 +246,44 @@ def test_sides_of_features() -> None:
     assert [f.name for f in spec.query_features] == ["u", "device"]
     assert [f.name for f in spec.item_features] == ["c"]
     assert FeatureSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+BY_SPAN = {
+    **TREE,
+    "data": {
+        **TREE["data"],
+        "interactions": {**TREE["data"]["interactions"], "files": "{SPAN}/i.csv"},
+        "split": {"by": "span", "window": 7},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("tree", "fault"),
+    [
+        ({**TREE, "train": {"warm_start": {}}}, r"train\.warm_start needs data\.split by span"),
+        (
+            {**BY_SPAN, "model": {"kind": "matrix_factorization"}, "train": {"warm_start": {}}},
+            r"train\.warm_start is for models with epochs; matrix_factorization is solved anew",
+        ),
+        ({**TREE, "gates": {"volume": {}}}, r"gates\.volume needs data\.split by span"),
+        (
+            {**BY_SPAN, "gates": {"drift": {"max": 0.1, "features": {"x": 0.2}}}},
+            r"gates\.drift\.features: no feature 'x'",
+        ),
+        (
+            {**TREE, "evaluation": {"slices": [{"by": "category", "metric": "HR@7", "min_ratio_to_blessed": 0.9}]}},
+            r"evaluation\.slices: HR@7 needs 7 in evaluation\.ks",
+        ),
+    ],
+)
+def test_what_needs_spans_or_epochs_is_refused_without(tmp_path: Path, tree: dict[str, Any], fault: str) -> None:
+    with pytest.raises(ConfigError, match=fault):
+        _load(tmp_path, tree)
+
+
+def test_spans_with_gates_and_warm_start(tmp_path: Path) -> None:
+    tree = {**BY_SPAN, "gates": {"volume": {}, "skew": {"max": 0.2}}, "train": {"warm_start": {"optimizer": "reset"}}}
+    config = _load(tmp_path, tree)
+    assert config.train.warm_start is not None
+    assert (config.train.warm_start.epochs, config.train.warm_start.optimizer) == (2, "reset")
