@@ -14,6 +14,7 @@ from components.item_indexer.config import IndexConfig
 from components.negative_sampler.config import NegativesConfig
 from components.retrieval_evaluator.config import EvaluationConfig
 from models.config import Feature, FeatureSpec, Frozen, Kind, ModelConfig, Side, TrainConfig
+from pipeline.airflow.config import ScheduleConfig
 from serving.config import ServingConfig
 
 
@@ -34,6 +35,7 @@ class PipelineConfig(Frozen):
     index: IndexConfig = IndexConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()
+    schedule: ScheduleConfig | None = None
 
     @model_validator(mode="after")
     def _parts_fit(self) -> PipelineConfig:

@@ -74,12 +74,13 @@ def test_the_template_explains_every_key() -> None:
     from components.negative_sampler.config import NegativesConfig
     from components.retrieval_evaluator.config import EvaluationConfig, Threshold
     from models.config import AlignmentConfig, AlsConfig, MimicConfig, MindConfig
+    from pipeline.airflow.config import ScheduleConfig
     from serving.config import ServingConfig
 
     models = [PipelineConfig, Feature, ModelConfig, MimicConfig, AlignmentConfig, TrainConfig, NegativesConfig]
     models += [MindConfig, AlsConfig, IndexConfig, EvaluationConfig, Threshold, ServingConfig, ingestion.DataConfig]
     models += [ingestion.InteractionFiles, ingestion.ItemFiles, ingestion.QueryFiles]
-    models += [ingestion.SplitByLast, ingestion.SplitByTime]
+    models += [ingestion.SplitByLast, ingestion.SplitByTime, ScheduleConfig]
     missing = {key for model in models for key in keys(model) if key not in text}
     assert missing == set()
 
