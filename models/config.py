@@ -273,6 +273,14 @@ class ModelConfig(Frozen):
         return self
 
 
+class WarmStartConfig(Frozen):
+    """Going on from the last blessed model instead of training anew."""
+
+    epochs: PositiveInt = 2  # of a warm run; a cold one has train.epochs
+    optimizer: Literal["keep", "reset"] = "keep"  # its momentum, velocity and number of steps
+    cold_every: PositiveInt | None = None  # so many spans after another one is trained cold
+
+
 class TrainConfig(Frozen):
     """Training run."""
 
@@ -280,3 +288,4 @@ class TrainConfig(Frozen):
     batch_size: PositiveInt = 256
     learning_rate: PositiveFloat = 1e-3
     seed: NonNegativeInt = 7
+    warm_start: WarmStartConfig | None = None

@@ -64,6 +64,12 @@ class DAT(TwoTower):
         # How well a_u resembles the p_v it mimics: its length, which is 1 for p_v, and the cosine of the two.
         self.add_means("query_mimic_norm", "query_mimic_cosine")
 
+    def own_tables(self) -> dict[str, list[tf.keras.layers.Embedding]]:
+        tables = {features.ITEM_VOCABULARY: [self.item_augmented.table]}
+        if self.config.augmented.query == "table":
+            tables[features.QUERY_VOCABULARY] = [self.query_augmented.table]
+        return tables
+
     def with_shared(self, query_columns: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
         return {**query_columns, QUERY_VECTORS: self.query_vectors(query_columns)}
 

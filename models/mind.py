@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from models import features
 from models.config import ModelConfig
 from models.features import Encodings
 from models.layers import FeatureEncoder, InterestCapsules, Tower
@@ -64,6 +65,9 @@ class MIND(RetrievalModel):
         self.capsules = InterestCapsules(config.mind.interests, config.mind.routing_iterations, name="capsules")
         self.query_tower = self._tower("query_tower")
         self.item_tower = self._tower("item_tower")
+
+    def own_tables(self) -> dict[str, list[tf.keras.layers.Embedding]]:
+        return {features.ITEM_VOCABULARY: [self.history_table]}
 
     def _tower(self, name: str) -> Tower:
         c = self.config

@@ -17,12 +17,16 @@ class LazyAdam(tf.keras.optimizers.Adam):
     all steps, not those of a row.
     """
 
+    def slots(self, variable: tf.Variable) -> tuple[tf.Variable, tf.Variable]:
+        """Momentum and velocity of a variable."""
+        slot = self._index_dict[self._var_key(variable)]
+        return self._momentums[slot], self._velocities[slot]
+
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
         if not isinstance(gradient, tf.IndexedSlices):
             super().update_step(gradient, variable)
             return
-        slot = self._index_dict[self._var_key(variable)]
-        momentum, velocity = self._momentums[slot], self._velocities[slot]
+        momentum, velocity = self.slots(variable)
         rows, values = gradient.indices, gradient.values
         step = tf.cast(self.iterations + 1, variable.dtype)
         correction = tf.sqrt(1 - tf.pow(self.beta_2, step)) / (1 - tf.pow(self.beta_1, step))

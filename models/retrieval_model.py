@@ -100,6 +100,10 @@ class RetrievalModel(tfrs.Model):
         """
         raise NotImplementedError
 
+    def own_tables(self) -> dict[str, list[tf.keras.layers.Embedding]]:
+        """Embedding tables that are in no FeatureEncoder, by the vocabulary whose ids their rows stand for."""
+        return {}
+
     @property
     def temperature(self) -> float | tf.Tensor:
         """What the objective divides scores by; the towers' outputs do not depend on it."""

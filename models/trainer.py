@@ -14,7 +14,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from models import data, export, features
+from models import data, export, features, warm_start
 from models.checkpoints import TrainingCheckpoints, remove_checkpoints
 from models.config import FeatureSpec, ModelConfig, TrainConfig
 from models.optimizer import LazyAdam
@@ -65,10 +65,11 @@ class Settings:
             raise ValueError(f"objective {objective} needs negatives, but negatives.per_positive is 0")
         return settings
 
-    def run_folder(self, files: list[str]) -> str:
-        """The checkpoint folder of this code, this config and these input files."""
+    def run_folder(self, files: list[str], base: warm_start.Base | None = None) -> str:
+        """The checkpoint folder of this code, this config, these input files and this model to go on from."""
         text = json.dumps([self.spec.model_dump_json(), self.model.model_dump_json(), self.train.model_dump_json()])
-        digest = hashlib.sha256(json.dumps([text, self.negatives, files], sort_keys=True).encode()).hexdigest()
+        start = base.folder if base else ""
+        digest = hashlib.sha256(json.dumps([text, self.negatives, files, start], sort_keys=True).encode()).hexdigest()
         return f"{self.checkpoints}/{self.fingerprint}-{digest[:16]}"
 
 
@@ -127,6 +128,7 @@ def train(
     item_files: Sequence[str],
     transform_output: tft.TFTransformOutput,
     callbacks: Sequence[tf.keras.callbacks.Callback],
+    base: warm_start.Base | None = None,
 ) -> RetrievalModel:
     """Trains a model.
 
@@ -140,13 +142,13 @@ def train(
       item_files: the transformed items split with counts.
       transform_output: the Transform graph behind which the files were made.
       callbacks: further ones.
+      base: the model to go on from, for `train.warm_start.epochs` epochs.
 
     Raises:
       ValueError: the config or the input does not fit.
       FloatingPointError: the loss is not finite.
     """
-    seed, epochs = settings.train.seed, settings.train.epochs
-
+    seed, epochs, warm = settings.train.seed, settings.train.epochs, settings.train.warm_start
     tf.keras.utils.set_random_seed(seed)
     encodings = features.make_encodings(settings.spec, settings.model, transform_output)
     catalogue = data.load_catalogue(item_files, encodings, settings.negatives)
@@ -167,7 +169,10 @@ def train(
         )
 
     _build(model, optimizer, batches(seed))
-    checkpoints = TrainingCheckpoints(settings.run_folder([*train_files, *item_files]), model, optimizer)
+    if base is not None and warm is not None:
+        base.apply(model, optimizer, transform_output, keep_optimizer=warm.optimizer == "keep")
+        epochs = warm.epochs
+    checkpoints = TrainingCheckpoints(settings.run_folder([*train_files, *item_files], base), model, optimizer)
     done = checkpoints.restore()
     if done:
         progress.info("going on after epoch %d of %d", done, epochs)
@@ -189,8 +194,8 @@ def run_fn(fn_args: Any) -> None:
     Args:
       fn_args: TFX's FnArgs. train_files: transformed train rows with negatives; eval_files: the
         transformed items split with counts; transform_output; serving_model_dir; model_run_dir: for
-        TensorBoard; custom_config: {"features", "model", "train", "negatives"}, each JSON, and
-        "checkpoints", a folder, and "fingerprint", of the code.
+        TensorBoard; base_model: SavedModel of the model to go on from, or None; custom_config: {"features",
+        "model", "train", "negatives"}, each JSON, and "checkpoints", a folder, and "fingerprint", of the code.
 
     Raises:
       ValueError: the config or the input does not fit.
@@ -201,8 +206,14 @@ def run_fn(fn_args: Any) -> None:
     item_files = data.matching_files(fn_args.eval_files, "items")
     transform_output = tft.TFTransformOutput(fn_args.transform_output)
     board = tf.keras.callbacks.TensorBoard(fn_args.model_run_dir, write_graph=False)
-    model = train(settings, train_files, item_files, transform_output, [board])
+    base = None
+    if settings.train.warm_start is not None:
+        base = warm_start.load_base(fn_args.base_model, settings.spec, settings.model)
+    model = train(settings, train_files, item_files, transform_output, [board], base)
     export.export_model(
         model, transform_output, settings.spec, settings.model, settings.train, fn_args.serving_model_dir
     )
-    remove_checkpoints(settings.run_folder([*train_files, *item_files]))
+    if settings.train.warm_start is not None:
+        state = warm_start.state_folder(fn_args.serving_model_dir)
+        warm_start.save_state(model, model.optimizer, transform_output, settings.spec, settings.model, state)
+    remove_checkpoints(settings.run_folder([*train_files, *item_files], base))

@@ -36,6 +36,9 @@ class YoutubeDNN(RetrievalModel):
             config.hidden_units, config.output_dim, config.last_activation, config.dropout, name="query_tower"
         )
 
+    def own_tables(self) -> dict[str, list[tf.keras.layers.Embedding]]:
+        return {features.ITEM_VOCABULARY: [self.item_vectors]}
+
     def query_embeddings(self, columns: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         return self.query_tower(self.query_encoder(columns), training=training)
 

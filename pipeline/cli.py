@@ -11,6 +11,7 @@ import typer
 
 from pipeline.config import ConfigError, PipelineConfig, load_config
 from pipeline.datasets import DOWNLOADED, FROM_FOLDER, DatasetError
+from pipeline.stages import Stage
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -35,7 +36,8 @@ app = typer.Typer(
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", envvar="RETRIEVAL_CONFIG", help="The YAML file that says all.")
 ]
-SpanOption = Annotated[int, typer.Option(min=0, help="The span to read, put in place of {SPAN} in file patterns.")]
+SpanOption = Annotated[int, typer.Option(min=0, help="The span to run for; {SPAN} in file patterns.")]
+REFUSED, NOT_YET = 3, 4  # exit codes
 DEFAULT_CONFIG = Path("configs/movielens.yaml")
 
 
@@ -85,6 +87,10 @@ def validate(config: ConfigOption = DEFAULT_CONFIG, span: SpanOption = 0) -> Non
 def run(
     config: ConfigOption = DEFAULT_CONFIG,
     span: SpanOption = 0,
+    until: Annotated[Stage, typer.Option(help="The last stage to run; what has run before comes from the cache.")] = (
+        Stage.RELEASE
+    ),
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for another run of the pipeline to end.")] = 0,
     beam_arg: Annotated[
         list[str] | None,
         typer.Option(
@@ -92,16 +98,31 @@ def run(
         ),
     ] = None,
 ) -> None:
-    """Run the pipeline: ingest, check, transform, sample, train, evaluate, index, release."""
+    """Run the pipeline: ingest, check, transform, sample, train, evaluate, index, release.
+
+    Exit code 0: done. 1: failed. 3: a gate refused the data, the model or the release, and says why.
+    """
     from pipeline.report import print_run
-    from pipeline.run import run_pipeline
+    from pipeline.run import RefusedError, run_pipeline
 
     loaded = load_config(config)
     _check_inputs(loaded, span)
-    result = run_pipeline(loaded, span=span, beam_args=tuple(beam_arg or ()))
+    result = run_pipeline(loaded, span=span, until=until, beam_args=tuple(beam_arg or ()), wait=wait)
     print_run(result)
-    if result.release is None:
-        raise UserError("the model was not blessed, so nothing was released; earlier releases stay as they were")
+    if result.refusal is not None:
+        raise RefusedError(result.refusal)
+
+
+@app.command()
+def ready(config: ConfigOption = DEFAULT_CONFIG, span: SpanOption = 0) -> None:
+    """Whether a span's data is there. Exit code 0: yes. 4: not yet; it says what is missing."""
+    from components.ingestion.spans import missing
+
+    lines = list(missing(load_config(config).data, span))
+    if lines:
+        typer.echo("\n".join(lines), err=True)
+        raise typer.Exit(NOT_YET)
+    typer.echo(f"span {span} is there")
 
 
 @app.command()
@@ -207,10 +228,10 @@ def _check_inputs(config: PipelineConfig, span: int) -> None:
 
 
 def main() -> None:
-    """Runs the command line; what the user can mend is shown as plain text, with exit code 1."""
+    """Runs the command line; what the user can mend is shown as plain text, with exit code 1, or 3 for a gate's."""
     from components.ingestion.errors import IngestionError
     from pipeline.experiments.exchange import ExchangeError
-    from pipeline.run import RunError
+    from pipeline.run import RefusedError, RunError
 
     # Google's client libraries, which Beam loads, say with each start that they would like a newer Python.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
@@ -218,4 +239,4 @@ def main() -> None:
         app()
     except (ConfigError, DatasetError, ExchangeError, IngestionError, RunError, UserError) as e:
         typer.echo(str(e), err=True)
-        sys.exit(1)
+        sys.exit(REFUSED if isinstance(e, RefusedError) else 1)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from components.ingestion.config import DataConfig, IngestionConfig
+from components.ingestion.config import DataConfig, IngestionConfig, SplitBySpan
 from components.item_indexer.config import IndexConfig
 from components.negative_sampler.config import NegativesConfig
 from components.retrieval_evaluator.config import EvaluationConfig
@@ -62,6 +62,11 @@ class PipelineConfig(Frozen):
                 raise ValueError("model.kind mind needs a feature of kind history, which its interests are made of")
             if self.model.kind == "dat" and self.model.augmented.query == "history":
                 raise ValueError("model.augmented.query history needs a feature of kind history")
+        if self.train.warm_start is not None:
+            if not isinstance(self.data.split, SplitBySpan):
+                raise ValueError("train.warm_start needs data.split by span: it goes on from an earlier span's model")
+            if self.model.kind == "matrix_factorization":
+                raise ValueError("train.warm_start is for models with epochs; matrix_factorization is solved anew")
         for threshold in self.evaluation.thresholds:
             _, _, k = threshold.metric.partition("@")
             if k and int(k) not in self.evaluation.ks:
@@ -105,7 +110,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 # Pydantic puts the chosen member of a tagged union into an error's place; users don't write it.
-_UNION_TAGS = {("data", "split", "time"), ("data", "split", "last")}
+_UNION_TAGS = {("data", "split", kind) for kind in ("time", "last", "span")}
 
 
 def _key(place: Iterable[int | str]) -> str:

@@ -12,13 +12,16 @@ from tfx.types import standard_artifacts
 from components.anomaly_gate.component import AnomalyGate
 from components.fingerprint import source_fingerprint
 from components.ingestion.component import RetrievalExampleGen
+from components.ingestion.config import SplitBySpan
 from components.ingestion.inputs import input_fingerprint
 from components.item_indexer.component import ItemIndexer
+from components.latest_blessed import LatestBlessedBefore
 from components.negative_sampler.component import NegativeSampler
 from components.release_pusher.component import ReleasePusher
 from components.retrieval_evaluator.component import RetrievalEvaluator
 from components.schema.component import CuratedSchema
 from pipeline.config import PipelineConfig
+from pipeline.stages import Stage
 
 METADATA = "metadata.sqlite"
 
@@ -78,12 +81,7 @@ def prepare(config: PipelineConfig, span: int = 0) -> Preparation:
         disable_statistics=True,
         custom_config={"features": features, "fingerprint": source_fingerprint("models")},
     )
-    transform.add_upstream_node(anomaly_gate)
-    latest_blessed_model = tfx.dsl.Resolver(
-        strategy_class=tfx.dsl.experimental.LatestBlessedModelStrategy,
-        model=tfx.dsl.Channel(type=standard_artifacts.Model),
-        model_blessing=tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
-    ).with_id("LatestBlessedModel")
+    latest_blessed_model = _latest_blessed_model(config, span)
     # Only where they are used: a new blessed model is a new input, and the run after it samples and trains anew.
     mined = {"raw_examples": example_gen.outputs["examples"], "blessed_model": latest_blessed_model.outputs["model"]}
     negative_sampler = NegativeSampler(
@@ -112,10 +110,33 @@ def prepare(config: PipelineConfig, span: int = 0) -> Preparation:
     )
 
 
+def _latest_blessed_model(config: PipelineConfig, span: int) -> tfx.dsl.Resolver:
+    strategy: dict[str, Any] = {"strategy_class": tfx.dsl.experimental.LatestBlessedModelStrategy}
+    if isinstance(config.data.split, SplitBySpan):
+        strategy = {"strategy_class": LatestBlessedBefore, "config": {"span": span}}
+    return tfx.dsl.Resolver(
+        **strategy,
+        model=tfx.dsl.Channel(type=standard_artifacts.Model),
+        model_blessing=tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
+    ).with_id("LatestBlessedModel")
+
+
+def _is_warm(config: PipelineConfig, span: int) -> bool:
+    """Whether a span's model goes on from an earlier one, if there is one."""
+    warm, split = config.train.warm_start, config.data.split
+    if warm is None or not isinstance(split, SplitBySpan):
+        return False
+    return warm.cold_every is None or (span - split.first_span) % warm.cold_every > 0
+
+
 def local_pipeline(
     config: PipelineConfig, components: list[Any], *, beam_args: tuple[str, ...] = (), enable_cache: bool = True
 ) -> tfx.dsl.Pipeline:
     """Components as a pipeline whose artifacts and metadata are in the configuration's home."""
+    nodes = {component.id: component for component in components}
+    if {"AnomalyGate", "Transform"} <= nodes.keys():
+        # The gate has no output to depend on. TFX refuses a node that is tied to one which is left out.
+        nodes["Transform"].add_upstream_node(nodes["AnomalyGate"])
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=str(config.home / "artifacts"),
@@ -129,13 +150,19 @@ def local_pipeline(
 
 
 def create_pipeline(
-    config: PipelineConfig, *, span: int = 0, beam_args: tuple[str, ...] = (), enable_cache: bool = True
+    config: PipelineConfig,
+    *,
+    span: int = 0,
+    until: Stage = Stage.RELEASE,
+    beam_args: tuple[str, ...] = (),
+    enable_cache: bool = True,
 ) -> tfx.dsl.Pipeline:
     """The retrieval pipeline of a configuration.
 
     Args:
       config: the validated configuration.
-      span: the span to read, put in place of {SPAN} in file patterns.
+      span: the span to run for.
+      until: the last stage to run.
       beam_args: Beam pipeline options, such as --runner=FlinkRunner, for all components.
       enable_cache: reuse outputs of earlier runs on the same input, parameters and code.
 
@@ -162,6 +189,7 @@ def create_pipeline(
             "checkpoints": str(config.home / "checkpoints"),
             "fingerprint": source_fingerprint("models"),
         },
+        base_model=prepared.latest_blessed_model.outputs["model"] if _is_warm(config, span) else None,
     )
     evaluator = RetrievalEvaluator(
         model=trainer.outputs["model"],
@@ -190,9 +218,6 @@ def create_pipeline(
         features=features,
         code_fingerprint=source_fingerprint("components/release_pusher", "serving"),
     )
-    return local_pipeline(
-        config,
-        [*prepared.components, trainer, indexer, evaluator, pusher],
-        beam_args=beam_args,
-        enable_cache=enable_cache,
-    )
+    components = [*prepared.components, trainer, indexer, evaluator, pusher]
+    end = [component.id for component in components].index(until.last_component) + 1
+    return local_pipeline(config, components[:end], beam_args=beam_args, enable_cache=enable_cache)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -14,9 +15,20 @@ _NAMES = {"candidate": "this model", "popular": "most popular", "blessed": "last
 
 
 def print_run(result: RunResult) -> None:
-    """Quality on the held-out splits, the index against exact search, and the release."""
+    """As far as the run went: quality on the held-out splits, the index against exact search, the release."""
     console = Console(highlight=False)
-    for split, evaluation in result.metrics["splits"].items():
+    if result.metrics is not None:
+        _print_metrics(console, result.metrics)
+    if result.index is not None:
+        _print_index(console, result.index)
+    if result.metrics is not None and not result.metrics["blessed"]:
+        console.print("Not blessed: " + "; ".join(result.metrics["reasons"]), soft_wrap=True)
+    elif result.release is not None:
+        console.print(f"Release: version {result.release['version']} in {result.release['path']}", soft_wrap=True)
+
+
+def _print_metrics(console: Console, evaluations: dict[str, Any]) -> None:
+    for split, evaluation in evaluations["splits"].items():
         models = evaluation["models"]
         metrics = [m for m in models["candidate"]["overall"] if m.startswith(("HR", "MRR"))]
         table = Table(title=f"Held-out split {split}, {evaluation['rows']:,} interactions", title_justify="left")
@@ -27,7 +39,9 @@ def print_run(result: RunResult) -> None:
             if model in models:
                 table.add_row(name, *(f"{models[model]['overall'][metric]:.4f}" for metric in metrics))
         console.print(table)
-    index = result.index
+
+
+def _print_index(console: Console, index: dict[str, Any]) -> None:
     latency = index["latency"]
     console.print(
         f"ScaNN index: {index['items']:,} items, {index['searcher']['kind']}, recall@{index['recall_at']} "
@@ -35,10 +49,6 @@ def print_run(result: RunResult) -> None:
         f"exact {latency['exact_p50_us']:.0f} us, ratio {latency['ratio']:.2f}",
         soft_wrap=True,
     )
-    if result.release is None:
-        console.print("Not blessed: " + "; ".join(result.metrics["reasons"]), soft_wrap=True)
-    else:
-        console.print(f"Release: version {result.release['version']} in {result.release['path']}", soft_wrap=True)
 
 
 def print_recommendations(query_id: str, answer: Recommendations, shown: Sequence[str]) -> None:

@@ -15,39 +15,71 @@ from typing import Any
 
 from pipeline.config import PipelineConfig
 from pipeline.progress import Progress, quiet, quiet_exit
+from pipeline.stages import Stage
+
+LOCK_POLL_SECONDS = 0.5
 
 
 class RunError(RuntimeError):
     """A run that did not end well. Its text says which component, why, and where the log is."""
 
 
+class RefusedError(RunError):
+    """A gate stopped the run. Its text says which, by how much, and what to do."""
+
+
 @dataclass(frozen=True)
 class RunResult:
-    """What a run produced.
+    """What a run produced; None where it ended before that.
 
     Attributes:
       metrics: metrics.json of RetrievalEvaluator.
       index: index.json of ItemIndexer.
-      release: release.json of ReleasePusher; None if the model was not blessed.
+      release: release.json of ReleasePusher; None too if the model was not blessed.
       log: all that TFX and TensorFlow printed.
     """
 
-    metrics: dict[str, Any]
-    index: dict[str, Any]
+    metrics: dict[str, Any] | None
+    index: dict[str, Any] | None
     release: dict[str, Any] | None
     log: Path
 
+    @property
+    def refusal(self) -> str | None:
+        """Why the model was not blessed; None if it was, or was not evaluated."""
+        if self.metrics is None or self.metrics["blessed"]:
+            return None
+        reasons = " ".join(self.metrics["reasons"])
+        return f"the model was not blessed, so nothing was released; earlier releases stay as they were: {reasons}"
+
 
 @contextlib.contextmanager
-def only_one(home: Path) -> Iterator[None]:
-    """Holds a home's lock; the kernel lets it go when the process ends, however it ends."""
+def only_one(home: Path, wait: float = 0) -> Iterator[None]:
+    """Holds a home's lock; the kernel lets it go when the process ends, however it ends.
+
+    Args:
+      home: of the pipeline.
+      wait: seconds to wait for another run to end.
+
+    Raises:
+      RunError: another run is still under way.
+    """
     home.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + wait
     with (home / ".lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise RunError(f"another run of {home.name} is under way (process {lock.read().strip()})") from None
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() < deadline:
+                    time.sleep(LOCK_POLL_SECONDS)
+                    continue
+                lock.seek(0)
+                raise RunError(
+                    f"another run of {home.name} is under way (process {lock.read().strip()}); "
+                    "--wait SECONDS waits for it"
+                ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
@@ -82,28 +114,38 @@ def _published(config: PipelineConfig) -> dict[str, Path]:
     return folders
 
 
-def _reason(error: BaseException) -> str:
-    """The message of the error that started it, without the step names that Beam adds."""
+def _started_it(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
+    return error
+
+
+def _reason(error: BaseException) -> str:
+    """An error's message, without the step names that Beam adds."""
     text = str(error).strip() or type(error).__name__
     return text.split(" [while running")[0]
 
 
-def run_components(config: PipelineConfig, pipeline_of: Callable[[], Any]) -> tuple[dict[str, Path], Path]:
+def run_components(
+    config: PipelineConfig, pipeline_of: Callable[[], Any], wait: float = 0
+) -> tuple[dict[str, Path], Path]:
     """Runs a pipeline in the configuration's home with TFX's LocalDagRunner and shows progress on the terminal.
 
     Args:
       config: names the pipeline and its home.
       pipeline_of: makes the pipeline; called when TFX is loaded.
+      wait: seconds to wait for another run of the same pipeline.
 
     Returns:
       The folders of all outputs, by component and output ("Transform.transform_graph"), and the log.
 
     Raises:
+      RefusedError: a gate stopped the run.
       RunError: a component failed, or another run of the same pipeline is under way.
     """
-    with only_one(config.home):
+    from components.gates import GateRefusedError
+
+    with only_one(config.home, wait):
         log = config.home / "logs" / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}.log"
         started = time.monotonic()
         quiet_exit(log)
@@ -122,38 +164,54 @@ def run_components(config: PipelineConfig, pipeline_of: Callable[[], Any]) -> tu
                     tfx.orchestration.LocalDagRunner().run(pipeline)
             except Exception as e:
                 absl_logging.exception("the run failed")
-                where = progress.current or "The pipeline"
-                raise RunError(f"{where} failed: {_reason(e)}\nLog: {log}") from e
+                where, cause = progress.current or "The pipeline", _started_it(e)
+                if isinstance(cause, GateRefusedError):
+                    raise RefusedError(f"{where} refused: {_reason(cause)}\nLog: {log}") from e
+                raise RunError(f"{where} failed: {_reason(cause)}\nLog: {log}") from e
             folders = _published(config)
         print(f"Finished in {time.monotonic() - started:.0f} s", flush=True)
     return folders, log
 
 
-def run_pipeline(config: PipelineConfig, *, span: int = 0, beam_args: tuple[str, ...] = ()) -> RunResult:
-    """Runs all components.
+def run_pipeline(
+    config: PipelineConfig,
+    *,
+    span: int = 0,
+    until: Stage = Stage.RELEASE,
+    beam_args: tuple[str, ...] = (),
+    wait: float = 0,
+) -> RunResult:
+    """Runs all components, or those up to the end of a stage.
 
     Args:
       config: the validated configuration.
-      span: the span to read.
+      span: the span to run for.
+      until: the last stage to run.
       beam_args: Beam pipeline options for all components.
+      wait: seconds to wait for another run of the same pipeline.
 
     Returns:
       What came out.
 
     Raises:
+      RefusedError: a gate stopped the run.
       RunError: a component failed, or another run of the same pipeline is under way.
     """
 
-    def full_pipeline() -> Any:
+    def pipeline() -> Any:
         from pipeline.pipeline import create_pipeline
 
-        return create_pipeline(config, span=span, beam_args=beam_args)
+        return create_pipeline(config, span=span, until=until, beam_args=beam_args)
 
-    folders, log = run_components(config, full_pipeline)
-    release = folders["ReleasePusher.release"] / "release.json"  # written only if something was published
+    folders, log = run_components(config, pipeline, wait)
+
+    def read(output: str, file: str) -> dict[str, Any] | None:
+        path = folders[output] / file if output in folders else None
+        return json.loads(path.read_text()) if path and path.exists() else None
+
     return RunResult(
-        metrics=json.loads((folders["RetrievalEvaluator.evaluation"] / "metrics.json").read_text()),
-        index=json.loads((folders["ItemIndexer.index"] / "index.json").read_text()),
-        release=json.loads(release.read_text()) if release.exists() else None,
+        metrics=read("RetrievalEvaluator.evaluation", "metrics.json"),
+        index=read("ItemIndexer.index", "index.json"),
+        release=read("ReleasePusher.release", "release.json"),  # written only if something was published
         log=log,
     )

@@ -12,10 +12,12 @@ from tfx.dsl.components.base import base_executor
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils
 
+from components.gates import GateRefusedError
+
 ANOMALIES_FILE = "SchemaDiff.pb"  # ExampleValidator writes one in each split's folder
 
 
-class AnomaliesFoundError(ValueError):
+class AnomaliesFoundError(GateRefusedError):
     """The data is not what the schema promises."""
 
 

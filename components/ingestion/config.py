@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+import re
+from datetime import date, datetime, timezone
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from models.config import FeatureSpec, Frozen, NonNegativeInt, PositiveInt, Share
 
+DATE_PARTS = {"{YYYY}": "%Y", "{MM}": "%m", "{DD}": "%d"}
+_PLACEHOLDER_AT_WILDCARD = re.compile(r"[*?\]]\{SPAN\}|\{SPAN\}[*?\[0-9]|[0-9]\{SPAN\}")
+
 
 class FileConfig(Frozen):
     """Where rows come from."""
 
-    files: Annotated[str, Field(min_length=1)]  # path or pattern (*, ?); {SPAN} is replaced by the span's number
+    # Path or pattern (*, ?); {SPAN} is replaced by the span's number, {YYYY}, {MM} and {DD} by its day.
+    files: Annotated[str, Field(min_length=1)]
     format: Literal["csv", "parquet", "tfrecord"] = "csv"  # csv: .gz is unpacked; tfrecord: of tf.Examples
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","  # csv only
+
+    @field_validator("files")
+    @classmethod
+    def _span_stands_alone(cls, files: str) -> str:
+        if _PLACEHOLDER_AT_WILDCARD.search(files):
+            raise ValueError("{SPAN} must not touch a wildcard or a digit: span 1 would match the files of span 10 too")
+        return files
 
 
 class InteractionFiles(FileConfig):
@@ -23,6 +35,7 @@ class InteractionFiles(FileConfig):
     item_id: str
     timestamp: str
     timestamp_format: str = "unix_seconds"  # unix_seconds, unix_milliseconds, iso8601, or a strptime pattern (UTC)
+    ready: str | None = None  # pattern of a file that says that a span is complete, as {SPAN}/_SUCCESS
 
 
 class ItemFiles(FileConfig):
@@ -79,16 +92,55 @@ class SplitByLast(Frozen):
         return self
 
 
+def _day(value: object) -> object:
+    return date.fromisoformat(value) if isinstance(value, str) else value
+
+
+class SplitBySpan(Frozen):
+    """Train on the `window` spans before the run's own, which is eval.
+
+    With `first_day` the spans are days in UTC, and an interaction that was delivered with a later span than its day's
+    is late: it is not evaluated.
+    """
+
+    by: Literal["span"]
+    window: PositiveInt
+    first_span: NonNegativeInt = 0  # the first there is: the window of an early run begins here
+    first_day: date | None = None  # the day of first_span
+
+    _as_day = field_validator("first_day", mode="before")(_day)
+
+
+Split = SplitByTime | SplitByLast | SplitBySpan
+
+
 class DataConfig(Frozen):
     """The files, and what becomes of their rows."""
 
     interactions: InteractionFiles
     items: ItemFiles
     queries: QueryFiles | None = None
-    split: Annotated[SplitByTime | SplitByLast, Field(discriminator="by")]
+    split: Annotated[Split, Field(discriminator="by")]
     deduplicate: bool = False  # of several interactions of a query with one item keep the first
     max_bad_share: Share = 0.01  # more bad rows than this, in any of the files, stop the run
     max_row_bytes: PositiveInt = 1_048_576  # longer CSV rows are bad rows
+
+    @model_validator(mode="after")
+    def _spans_have_files_of_their_own(self) -> DataConfig:
+        by_span = isinstance(self.split, SplitBySpan)
+        if by_span and not any(name in self.interactions.files for name in ("{SPAN}", "{DD}")):
+            raise ValueError(
+                "split by span needs {SPAN} or {YYYY}, {MM} and {DD} in interactions.files: a span's rows are those "
+                "of its files"
+            )
+        dated = any(name in files for files in self._patterns() for name in DATE_PARTS)
+        if dated and not (isinstance(self.split, SplitBySpan) and self.split.first_day):
+            raise ValueError("{YYYY}, {MM} and {DD} in file patterns need split: {by: span, first_day: ...}")
+        return self
+
+    def _patterns(self) -> list[str]:
+        patterns = [self.interactions.files, self.interactions.ready, self.items.files]
+        return [p for p in (*patterns, self.queries and self.queries.files) if p]
 
 
 class IngestionConfig(Frozen):

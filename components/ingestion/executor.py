@@ -19,7 +19,7 @@ from tfx.types import artifact_utils
 
 from components.ingestion.config import IngestionConfig
 from components.ingestion.errors import IngestionError
-from components.ingestion.inputs import check_inputs, matching_files
+from components.ingestion.inputs import check_inputs, file_digest, input_files
 from components.ingestion.layout import layouts
 from components.ingestion.ordering import ITEMS, QUERIES, TRAIN, held_out_splits
 from components.ingestion.reading import BAD, TALLY
@@ -46,7 +46,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
           input_dict: empty.
           output_dict:
             - examples: Examples, splits "train", "eval" and "test" as the config asks for them, "items".
-              Properties: span, input_fingerprint, and `<split>_rows` for each.
+              Properties: span, input_fingerprint, and `<split>_rows` for each; `span_rows`, JSON of the interactions
+              of each span, and `inputs`, JSON of the files read, so that lineage outlives the folders.
             - queries: Examples with the one split "queries".
             - quarantine: Quarantine, `rows*.jsonl` of {"file", "line", "reason", "row"}, and `counts.json`.
               Properties: rows, bad_rows, the same for each kind of file, and the count of each reason.
@@ -91,6 +92,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
         examples.span = config.span
         examples.set_string_custom_property("input_fingerprint", exec_properties["input_fingerprint"])
+        examples.set_string_custom_property("span_rows", json.dumps(summary.spans))
+        examples.set_string_custom_property("inputs", json.dumps(_inputs(config)))
         for split in splits:
             examples.set_int_custom_property(f"{split}_rows", summary.splits[split])
         queries.set_int_custom_property("queries_rows", summary.splits[QUERIES])
@@ -103,10 +106,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
     def _bad_row_problems(self, summary: Summary, config: IngestionConfig, uri: str) -> list[str]:
         limit = config.data.max_bad_share
         where = self._kept_quarantine_uri(uri)
-        files = {layout.source: layout.files for layout in layouts(config)}
         problems = []
         for source in summary.too_bad(limit):
-            paths = set(matching_files(files[source], config.span))
+            paths = {file.path for file in input_files(config, source)}
             examples = list(islice(_bad_rows(uri, paths), SHOWN_ROWS))
             problems.append(bad_row_problem(summary, source, limit, where, examples))
         return problems
@@ -128,6 +130,14 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 def _named(artifact: types.Artifact, splits: list[str]) -> types.Artifact:
     artifact.split_names = artifact_utils.encode_split_names(splits)
     return artifact
+
+
+def _inputs(config: IngestionConfig) -> list[dict[str, Any]]:
+    return [
+        {"kind": layout.source.value, "span": file.span, "path": file.path, "sha256": file_digest(file.path)}
+        for layout in layouts(config)
+        for file in input_files(config, layout.source)
+    ]
 
 
 def _bad_rows(uri: str, paths: set[str]) -> Iterator[str]:

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pyarrow as pa
-from apache_beam.io.filesystem import BeamIOError, FileMetadata
+from apache_beam.io.filesystem import BeamIOError, CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
 from components.ingestion import parquet_reader
-from components.ingestion.config import FileConfig, IngestionConfig
+from components.ingestion.config import FileConfig, IngestionConfig, SplitBySpan
 from components.ingestion.csv_reader import CsvReader
 from components.ingestion.errors import IngestionError
-from components.ingestion.layout import Layout, Role, layouts, name_problems
+from components.ingestion.layout import Layout, Role, Source, layouts, name_problems
 from components.ingestion.records import Record
+from components.ingestion.spans import file_pattern, interaction_patterns
+
+CHUNK = 1 << 20
 
 
-def file_pattern(files: FileConfig, span: int) -> str:
-    """The pattern with {SPAN} replaced by the span's number."""
-    return files.files.replace("{SPAN}", str(span))
+@dataclass(frozen=True)
+class InputFile:
+    """A file that a run reads.
+
+    Attributes:
+      path: its place.
+      span: the one it was delivered with; for a catalogue the run's.
+    """
+
+    path: str
+    span: int
 
 
 def _match(pattern: str) -> list[FileMetadata]:
@@ -30,31 +42,58 @@ def _match(pattern: str) -> list[FileMetadata]:
     return sorted(result.metadata_list, key=lambda metadata: metadata.path)
 
 
-def matching_files(files: FileConfig, span: int) -> list[str]:
-    """Paths that match, sorted. The place in this order decides which of two catalogue rows of one id stays.
+def patterns(config: IngestionConfig, source: Source) -> dict[int, str]:
+    """The file pattern of each span that is read of a kind of files."""
+    if source is Source.INTERACTIONS:
+        return interaction_patterns(config.data, config.span)
+    (layout,) = (layout for layout in layouts(config) if layout.source is source)
+    return {config.span: file_pattern(layout.files.files, config.data, config.span)}
+
+
+def input_files(config: IngestionConfig, source: Source) -> list[InputFile]:
+    """The files of one kind, by span and path. This order decides which of two catalogue rows of one id stays.
 
     Raises:
       IngestionError: the file system cannot list them.
     """
-    return [metadata.path for metadata in _match(file_pattern(files, span))]
+    return [
+        InputFile(metadata.path, span)
+        for span, pattern in patterns(config, source).items()
+        for metadata in _match(pattern)
+    ]
+
+
+def file_digest(path: str) -> str:
+    """SHA-256 of a file as it lies there, packed or not, 64 hex digits."""
+    digest = hashlib.sha256()
+    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def input_fingerprint(config: IngestionConfig) -> str:
-    """Hash of the input files' names, sizes and modification times.
+    """Hash of the input files' contents.
 
-    TFX keys its cache by parameters. Ingestion's inputs are no artifacts, so this hash is one of them.
+    TFX keys its cache by parameters. Ingestion's inputs are no artifacts, so this hash is one of them. It is of what
+    is in the files and not of when they were written: a span that is delivered again, under the same name or another
+    one, changes nothing.
 
     Args:
       config: names the files; every file system that Beam knows will do.
 
     Returns:
-      16 hex digits. The same as long as no file is added, removed or written.
+      16 hex digits.
     """
     digest = hashlib.sha256()
     for layout in layouts(config):
-        for file in _match(file_pattern(layout.files, config.span)):
-            line = f"{layout.source.value}\t{file.path}\t{file.size_in_bytes}\t{file.last_updated_in_seconds}\n"
-            digest.update(line.encode())
+        lines = [
+            f"{layout.source.value}\t{file.span}\t{file_digest(file.path)}\n"
+            for file in input_files(config, layout.source)
+        ]
+        if isinstance(config.data.split, SplitBySpan) and layout.source is Source.INTERACTIONS:
+            lines = sorted(set(lines))  # equal rows count once there, so equal files do
+        digest.update("".join(lines).encode())
     return digest.hexdigest()[:16]
 
 
@@ -125,6 +164,12 @@ def check_inputs(config: IngestionConfig) -> None:
       IngestionError: with all problems found, one line each.
     """
     problems = name_problems(config)
+    split = config.data.split
+    if isinstance(split, SplitBySpan) and config.span <= split.first_span:
+        problems.append(
+            f"--span: {config.span} has no span before it to train on (data.split.first_span is {split.first_span}); "
+            f"the first to run is {split.first_span + 1}"
+        )
     for layout in layouts(config):
         problems += _file_problems(config, layout)
     if problems:
@@ -133,13 +178,25 @@ def check_inputs(config: IngestionConfig) -> None:
 
 def _file_problems(config: IngestionConfig, layout: Layout) -> list[str]:
     key = f"data.{layout.source.value}.files"
-    pattern = file_pattern(layout.files, config.span)
-    try:
-        paths = matching_files(layout.files, config.span)
-    except IngestionError as error:
-        return [f"{key}: {error}"]
+    problems = []
+    for span, pattern in patterns(config, layout.source).items():
+        try:
+            paths = [metadata.path for metadata in _match(pattern)]
+        except IngestionError as error:
+            problems.append(f"{key}: {error}")
+            continue
+        problems += _span_problems(config, layout, span, pattern, paths)
+    return problems
+
+
+def _span_problems(config: IngestionConfig, layout: Layout, span: int, pattern: str, paths: list[str]) -> list[str]:
+    key = f"data.{layout.source.value}.files"
     if not paths:
-        return [f"{key}: no file matches {pattern}"]
+        of = ""
+        if isinstance(config.data.split, SplitBySpan) and layout.source is Source.INTERACTIONS:
+            first = next(iter(patterns(config, layout.source)))
+            of = f" (span {span} of {first} to {config.span})"
+        return [f"{key}: no file matches {pattern}{of}"]
     problems = []
     any_row = False
     for path in paths:

@@ -6,26 +6,38 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from components.ingestion.config import SplitByLast, SplitByTime
+from components.ingestion.config import Split, SplitByLast, SplitBySpan, SplitByTime
 
 TRAIN, EVAL, TEST, ITEMS, QUERIES = "train", "eval", "test", "items", "queries"
 
 
 class Interaction(NamedTuple):
-    """One valid row: the item, unix seconds, and the interaction's own features, serialised."""
+    """One valid row: the item, unix seconds, the interaction's own features, serialised, and the span it came with."""
 
     item_id: bytes
     timestamp: int
     content: bytes
+    span: int = 0
 
 
-def split_seed(split: SplitByTime | SplitByLast) -> int:
+class Placed(NamedTuple):
+    """An interaction in its split, with its history: `known[:end]`."""
+
+    interaction: Interaction
+    split: str
+    known: Sequence[Interaction]
+    end: int
+
+
+def split_seed(split: Split) -> int:
     """The seed that breaks ties in time."""
     return split.seed if isinstance(split, SplitByLast) else 0
 
 
-def held_out_splits(split: SplitByTime | SplitByLast) -> tuple[str, ...]:
+def held_out_splits(split: Split) -> tuple[str, ...]:
     """The splits asked for beside train, in time order."""
+    if isinstance(split, SplitBySpan):
+        return (EVAL,)
     if isinstance(split, SplitByTime):
         return (EVAL,) if split.test_from is None else (EVAL, TEST)
     return tuple(name for name, rows in ((EVAL, split.eval), (TEST, split.test)) if rows)
@@ -64,7 +76,7 @@ def in_order(query_id: bytes, interactions: Sequence[Interaction], seed: int, de
     return list(first.values())
 
 
-def history_ends(ordered: Sequence[Interaction], split: SplitByTime | SplitByLast) -> Iterator[int]:
+def history_ends(ordered: Sequence[Interaction], split: Split) -> Iterator[int]:
     """For each interaction, how many of its query's come before it.
 
     With a split by time those of the same second do not. A split by last holds out one of several
@@ -109,3 +121,10 @@ def split_names(ordered: Sequence[Interaction], split: SplitByTime | SplitByLast
     test = min(split.test, spare)
     evaluation = min(split.eval, spare - test)
     return [TRAIN] * (len(ordered) - evaluation - test) + [EVAL] * evaluation + [TEST] * test
+
+
+def place(ordered: Sequence[Interaction], split: SplitByTime | SplitByLast) -> Iterator[Placed]:
+    """The split and the history of each interaction."""
+    names = split_names(ordered, split)
+    for interaction, end, name in zip(ordered, history_ends(ordered, split), names, strict=True):
+        yield Placed(interaction, name, ordered, end)

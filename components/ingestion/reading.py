@@ -44,7 +44,7 @@ def _bad(path: str, line: int, reason: str, row: str) -> TaggedOutput:
 
 
 class _ReadRows(beam.DoFn):
-    """path -> (id, row). Bad rows go to BAD, the file's counts by reason to TALLY."""
+    """(path, span) -> (id, row). Bad rows go to BAD, the file's counts by reason to TALLY."""
 
     def __init__(self, layout: Layout, config: IngestionConfig) -> None:
         self._layout = layout
@@ -54,10 +54,11 @@ class _ReadRows(beam.DoFn):
     def setup(self) -> None:
         self._to_timestamp = timestamp_parser(self._timestamp_format)
 
-    def row(self, path: str, record: Record, values: Any, known_items: Any) -> tuple[bytes, tuple]:
+    def row(self, file: tuple[str, int], record: Record, values: Any, known_items: Any) -> tuple[bytes, tuple]:
         raise NotImplementedError
 
-    def process(self, path: str, known_items: Any = None) -> Iterator[Any]:
+    def process(self, file: tuple[str, int], known_items: Any = None) -> Iterator[Any]:
+        path = file[0]
         counts: Counter[str] = Counter()
         try:
             for record in read_records(path, self._layout, self._max_row_bytes):
@@ -65,7 +66,7 @@ class _ReadRows(beam.DoFn):
                 reason = record.reason
                 if reason is None:
                     try:
-                        row = self.row(path, record, record.values, known_items)
+                        row = self.row(file, record, record.values, known_items)
                     except BadValue as error:
                         reason = str(error)
                     else:
@@ -81,25 +82,25 @@ class _ReadRows(beam.DoFn):
 
 
 class ReadInteractions(_ReadRows):
-    """path, known item ids -> (query id, (item id, unix seconds, serialised tf.train.Features))."""
+    """(path, span), known item ids -> (query id, (item id, unix seconds, serialised tf.train.Features, span))."""
 
-    def row(self, path: str, record: Record, values: Any, known_items: Any) -> tuple[bytes, tuple]:
+    def row(self, file: tuple[str, int], record: Record, values: Any, known_items: Any) -> tuple[bytes, tuple]:
         query_id, item_id, timestamp = to_id(values[0]), to_id(values[1]), self._to_timestamp(values[2])
         if timestamp is None:
             raise BadValue("missing_timestamp")
         content = serialised_features(self._layout.fields[3:], values[3:], self._to_timestamp)
         if item_id not in known_items:
             raise BadValue("unknown_item")
-        return query_id, (item_id, timestamp, content)
+        return query_id, (item_id, timestamp, content, file[1])
 
 
 class ReadCatalogue(_ReadRows):
-    """path -> (id, CatalogueRow)."""
+    """(path, span) -> (id, CatalogueRow)."""
 
-    def row(self, path: str, record: Record, values: Any, known_items: Any) -> tuple[bytes, tuple]:
+    def row(self, file: tuple[str, int], record: Record, values: Any, known_items: Any) -> tuple[bytes, tuple]:
         key = to_id(values[0])
         content = serialised_features(self._layout.fields, values, self._to_timestamp)
-        return key, (path, record.number, content, _snippet(record))
+        return key, (file[0], record.number, content, _snippet(record))
 
 
 def first_row(rows: Iterable[CatalogueRow], source: Source) -> tuple[CatalogueRow | None, list[TaggedOutput]]:

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from components.ingestion.config import IngestionConfig, SplitByTime
+from components.ingestion.config import IngestionConfig, SplitBySpan, SplitByTime
 from components.ingestion.layout import Source
 from components.ingestion.ordering import EVAL, ITEMS, TEST, TRAIN, held_out_splits
+from components.ingestion.windows import LATE
 
 # Keys of the counts: "<source>/rows" and "<source>/<reason>", and those that begin so.
 ROWS = "rows"
 SPLIT = "split/"
+SPAN = "span/"
 TIMESTAMPS = "timestamps"
 FAILURE = "failure/"
 
@@ -24,13 +26,16 @@ SHOWN_REASONS = 3
 class Summary:
     """Counts of one run.
 
-    rows: per kind of file; bad: the same, by reason; splits: rows per split, "items" and "queries"
-    too; first and last: unix seconds of the interactions, None without any; failures: messages.
+    rows: per kind of file; bad: the same, by reason; splits: rows per split, "items" and "queries" too,
+    and those "late" or "early", which are in none; spans: interactions by the span they came with, equal
+    ones counted once; first and last: unix seconds of the interactions, None without any; failures:
+    messages.
     """
 
     rows: dict[Source, int]
     bad: dict[Source, dict[str, int]]
     splits: dict[str, int]
+    spans: dict[int, int]
     first: int | None
     last: int | None
     failures: tuple[str, ...]
@@ -51,6 +56,7 @@ class Summary:
             rows=rows,
             bad=bad,
             splits={key.removeprefix(SPLIT): n for key, n in sums.items() if key.startswith(SPLIT)},
+            spans={int(key.removeprefix(SPAN)): n for key, n in sums.items() if key.startswith(SPAN)},
             first=first,
             last=last,
             failures=tuple(sorted(key.removeprefix(FAILURE) for key in sums if key.startswith(FAILURE))),
@@ -108,6 +114,13 @@ def split_problems(summary: Summary, config: IngestionConfig) -> list[str]:
     found = f"the interactions are from {_date(summary.first)} to {_date(summary.last)}"
     problems = []
     for name in empty:
+        if isinstance(split, SplitBySpan):
+            what = f"span {config.span}" if name == EVAL else f"the window before span {config.span}"
+            late = (
+                f"; {summary.splits[LATE]} rows are of earlier days than the span's" if LATE in summary.splits else ""
+            )
+            problems.append(f"data.split: the {name} split is empty: {found}, none of {what} can be used{late}")
+            continue
         if not isinstance(split, SplitByTime):
             least = {EVAL: split.test + 2, TEST: 2}[name]
             problems.append(

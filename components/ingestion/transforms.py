@@ -17,24 +17,25 @@ import apache_beam as beam
 import tensorflow as tf
 from apache_beam.pvalue import AsSingleton, PBegin, PCollection, TaggedOutput
 
-from components.ingestion.config import IngestionConfig
+from components.ingestion.config import IngestionConfig, SplitBySpan
 from components.ingestion.examples import add_bytes
-from components.ingestion.inputs import matching_files
+from components.ingestion.inputs import input_files
 from components.ingestion.layout import Source, layouts
 from components.ingestion.ordering import (
     ITEMS,
     QUERIES,
     TRAIN,
     Interaction,
+    Placed,
     held_out_splits,
-    history_ends,
     in_order,
     last_items,
-    split_names,
+    place,
     split_seed,
 )
 from components.ingestion.reading import BAD, TALLY, CatalogueRow, ReadCatalogue, ReadInteractions, first_row
-from components.ingestion.summary import SPLIT, TIMESTAMPS
+from components.ingestion.summary import SPAN, SPLIT, TIMESTAMPS
+from components.ingestion.windows import EARLY, LATE, count_once, place_by_span
 from models.config import Kind, Side
 
 
@@ -69,9 +70,17 @@ class BuildInteractions(beam.DoFn):
         for name in query_features:
             add_bytes(self._empty, name, ())
 
+    def _placed(self, query_id: bytes, rows: list[Interaction]) -> tuple[list[Interaction], Iterator[Placed]]:
+        data = self._config.data
+        if isinstance(data.split, SplitBySpan):
+            ordered = count_once(in_order(query_id, rows, split_seed(data.split), False), data.deduplicate)
+            return ordered, place_by_span(ordered, data.split, self._config.span)
+        ordered = in_order(query_id, rows, split_seed(data.split), data.deduplicate)
+        return ordered, place(ordered, data.split)
+
     def process(self, element: tuple[bytes, dict[str, Iterable[tuple]]]) -> Iterator[Any]:
         query_id, grouped = element
-        data, spec = self._config.data, self._config.features
+        spec = self._config.features
         first, duplicates = first_row(grouped[Source.QUERIES.value], Source.QUERIES)
         yield from duplicates
         query = tf.train.Features()
@@ -81,10 +90,13 @@ class BuildInteractions(beam.DoFn):
         else:
             query.ParseFromString(first[2])
 
-        interactions = [Interaction(*row) for row in grouped[Source.INTERACTIONS.value]]
-        ordered = in_order(query_id, interactions, split_seed(data.split), data.deduplicate)
-        names = split_names(ordered, data.split)
-        for interaction, end, name in zip(ordered, history_ends(ordered, data.split), names, strict=True):
+        ordered, placed = self._placed(query_id, [Interaction(*row) for row in grouped[Source.INTERACTIONS.value]])
+        counts: Counter[str] = Counter()
+        for interaction, name, known, end in placed:
+            counts[SPLIT + name] += 1
+            counts[f"{SPAN}{interaction.span}"] += 1
+            if name in (EARLY, LATE):
+                continue
             example = tf.train.Example()
             features = example.features
             features.CopyFrom(query)
@@ -93,10 +105,10 @@ class BuildInteractions(beam.DoFn):
             feature[spec.item_id].bytes_list.value.append(interaction.item_id)
             feature[spec.timestamp].int64_list.value.append(interaction.timestamp)
             for history, max_values in self._histories:
-                add_bytes(features, history, last_items(ordered, end, max_values))
+                add_bytes(features, history, last_items(known, end, max_values))
             yield TaggedOutput(name, example.SerializeToString(deterministic=True))
-        for name, count in Counter(names).items():
-            yield TaggedOutput(TALLY, (SPLIT + name, count))
+        for count in counts.items():
+            yield TaggedOutput(TALLY, count)
         if ordered:
             yield TaggedOutput(TALLY, (TIMESTAMPS, ordered[0].timestamp))
             yield TaggedOutput(TALLY, (TIMESTAMPS, ordered[-1].timestamp))
@@ -145,9 +157,9 @@ class GenerateExamples(beam.PTransform):
         self._layouts = {layout.source: layout for layout in layouts(config)}
 
     def _paths(self, begin: PBegin, source: Source) -> PCollection:
-        paths = matching_files(self._layouts[source].files, self._config.span)
+        files = [(file.path, file.span) for file in input_files(self._config, source)]
         name = source.value.capitalize()
-        return begin | f"{name}Paths" >> beam.Create(paths) | f"{name}Spread" >> beam.Reshuffle()
+        return begin | f"{name}Paths" >> beam.Create(files) | f"{name}Spread" >> beam.Reshuffle()
 
     def _catalogue(self, begin: PBegin, source: Source) -> Any:
         read = beam.ParDo(ReadCatalogue(self._layouts[source], self._config))

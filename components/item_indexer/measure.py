@@ -9,6 +9,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
+from components.gates import GateRefusedError
 from components.item_indexer.config import IndexConfig
 from serving.index import Hit, ItemIndex
 from serving.index_manifest import Latency, Measurement
@@ -19,7 +20,7 @@ ROUNDING = 1e-6
 Search = Callable[[NDArray[np.float32], int], list[Hit]]
 
 
-class IndexRefusedError(RuntimeError):
+class IndexRefusedError(GateRefusedError):
     """The index finds too little of what exact search finds."""
 
 

@@ -14,6 +14,7 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
+from components.latest_blessed import SPAN
 from components.retrieval_evaluator.blessing import check_thresholds
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.retrieval_evaluator.evaluation import Evaluate
@@ -42,8 +43,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             - baseline_model: optional, the last blessed model. It embeds the items itself.
           output_dict:
             - evaluation: `metrics.json`.
-            - blessing: empty file `BLESSED` or `NOT_BLESSED`, and the custom properties that Pusher and
-              LatestBlessedModelStrategy read.
+            - blessing: empty file `BLESSED` or `NOT_BLESSED`, and the custom properties that Pusher,
+              LatestBlessedModelStrategy and LatestBlessedBefore read.
           exec_properties:
             - config: JSON of an EvaluationConfig.
             - features: JSON of a FeatureSpec.
@@ -83,7 +84,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             verdict = json.load(file)
         for reason in verdict["reasons"]:
             logging.info("%s", reason)
-        bless(artifact_utils.get_single_instance(output_dict["blessing"]), verdict["blessed"], models)
+        blessing = artifact_utils.get_single_instance(output_dict["blessing"])
+        bless(blessing, verdict["blessed"], models)
+        blessing.set_int_custom_property(SPAN, examples.span)
 
 
 def bless(blessing: types.Artifact, blessed: bool, models: dict[str, types.Artifact]) -> None:

@@ -144,7 +144,7 @@ def test_an_unblessed_model_is_not_released(workspace: Workspace) -> None:
     workspace.write_config(evaluation={"thresholds": [{"metric": "HR@50", "min_value": 1.5}]})
     done = workspace.call("run")
     workspace.write_config()
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "HR@50" in done.stdout.split("Not blessed:")[1]
     assert "the model was not blessed, so nothing was released" in done.stderr
     assert workspace.releases == before
@@ -174,8 +174,8 @@ def test_an_anomaly_stops_the_run_with_the_feature_named(workspace: Workspace) -
     again = workspace.call("run")
     workspace.write_config()
     for failed in (done, again):  # a failure is not cached away
-        assert failed.returncode == 1
-        assert "AnomalyGate failed: " in failed.stderr
+        assert failed.returncode == 3
+        assert "AnomalyGate refused: " in failed.stderr
         assert "gender" in failed.stderr
 
 

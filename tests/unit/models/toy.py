@@ -88,6 +88,7 @@ class Toy:
             transform_output=self.graph,
             serving_model_dir=str(folder / "Format-Serving"),
             model_run_dir=str(folder / "logs"),
+            base_model=None,
             custom_config={**custom_config, **further},
         )
 

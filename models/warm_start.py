@@ -1,0 +1,201 @@
+"""Training that goes on from an earlier model, whose vocabularies were others.
+
+What is needed of a model lies beside its SavedModel, in `warm_start/` of the Model artifact, so that releases do not
+carry it: all trained variables and the optimizer's state as a TensorFlow checkpoint, each vocabulary as a file, and
+`state.json` with the features, the model's config and each variable's vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from models.config import FeatureSpec, Kind, ModelConfig
+from models.features import vocabulary_name
+from models.layers import FeatureEncoder
+from models.optimizer import LazyAdam
+from models.retrieval_model import RetrievalModel
+
+FOLDER = "warm_start"
+STATE = "state.json"
+CHECKPOINT = "checkpoint"
+
+progress = logging.getLogger("retrieval.progress")
+
+
+def state_folder(serving_model: str) -> str:
+    """Where the state lies of the model whose SavedModel is in the given folder."""
+    return str(PurePath(serving_model).parent / FOLDER)
+
+
+def align_rows(old: np.ndarray, old_ids: Sequence[bytes], new_ids: Sequence[bytes], new: np.ndarray) -> np.ndarray:
+    """A table for new ids that keeps the rows of the old ones, wherever they stand now.
+
+    Args:
+      old: [V + 2, D]: padding, the rows of `old_ids`, out of vocabulary.
+      old_ids: V ids.
+      new_ids: W ids.
+      new: [W, D], rows for ids that are not among the old ones.
+
+    Returns:
+      [W + 2, D]. The first row and the last are the old table's.
+    """
+    places = {identity: place for place, identity in enumerate(old_ids, start=1)}
+    found = np.array([places.get(identity, 0) for identity in new_ids], np.int64)
+    rows = np.where((found > 0)[:, np.newaxis], old[found], new)
+    return np.concatenate([old[:1], rows, old[-1:]])
+
+
+def table_vocabularies(model: RetrievalModel, spec: FeatureSpec) -> list[str]:
+    """For each trainable variable the vocabulary its rows stand for, "" for one whose shape never changes.
+
+    Raises:
+      ValueError: an embedding table of the model is not declared as one.
+    """
+    by_table: dict[str, str] = {}
+    for feature in spec.features:
+        fixed = feature.kind in (Kind.NUMBER, Kind.TIMESTAMP) or feature.hash_buckets is not None
+        by_table[feature.name] = "" if fixed else vocabulary_name(feature, spec)
+    found = [(layer, name) for name, layers in model.own_tables().items() for layer in layers]
+    for encoder in model.submodules:
+        if isinstance(encoder, FeatureEncoder):
+            # A timestamp's two tables are not called like a feature: hours and weekdays stay the same.
+            found += [(layer, by_table.get(table, "")) for table, layer in encoder.tables.items()]
+    names = {layer.embeddings.ref(): name for layer, name in found}
+    for layer in model.submodules:
+        if isinstance(layer, tf.keras.layers.Embedding) and layer.embeddings.ref() not in names:
+            raise ValueError(f"the table {layer.name!r} is in no FeatureEncoder and not among own_tables()")
+    return [names.get(variable.ref(), "") for variable in model.trainable_variables]
+
+
+def _slots(model: RetrievalModel, optimizer: LazyAdam) -> tuple[list[tf.Variable], list[tf.Variable]]:
+    pairs = [optimizer.slots(variable) for variable in model.trainable_variables]
+    return [momentum for momentum, _ in pairs], [velocity for _, velocity in pairs]
+
+
+def save_state(
+    model: RetrievalModel,
+    optimizer: LazyAdam,
+    transform_output: tft.TFTransformOutput,
+    spec: FeatureSpec,
+    config: ModelConfig,
+    folder: str,
+) -> None:
+    """Writes what a later run needs to go on from this model."""
+    vocabularies = table_vocabularies(model, spec)
+    momentums, velocities = _slots(model, optimizer)
+    tf.train.Checkpoint(
+        variables=list(model.trainable_variables),
+        momentums=momentums,
+        velocities=velocities,
+        iterations=optimizer.iterations,
+    ).write(f"{folder}/{CHECKPOINT}")
+    for name in sorted({name for name in vocabularies if name}):
+        with tf.io.gfile.GFile(f"{folder}/{name}", "wb") as file:
+            file.write(b"\n".join(transform_output.vocabulary_by_name(name)))
+    state = {
+        "features": spec.model_dump(mode="json"),
+        "model": config.model_dump(mode="json"),
+        "vocabularies": vocabularies,
+    }
+    with tf.io.gfile.GFile(f"{folder}/{STATE}", "w") as file:
+        file.write(json.dumps(state, indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class Base:
+    """A model to go on from.
+
+    Attributes:
+      folder: of its state.
+      vocabularies: of each trainable variable, as `table_vocabularies` gives them.
+    """
+
+    folder: str
+    vocabularies: tuple[str, ...]
+
+    def apply(
+        self,
+        model: RetrievalModel,
+        optimizer: LazyAdam,
+        transform_output: tft.TFTransformOutput,
+        *,
+        keep_optimizer: bool,
+    ) -> None:
+        """Gives a newly built model the base's weights, and its optimizer the base's state.
+
+        Rows of a table go to the row of the same id. A new id starts as the base's row for unknown ids where that is
+        trained (`unknown_rate`), else as initialised; its momentum and velocity are 0. Buckets of numbers stay in
+        their place: the k-th of n quantiles is the k-th, though its bounds have moved.
+
+        Args:
+          model: built.
+          optimizer: built.
+          transform_output: the new Transform graph, which has the new vocabularies.
+          keep_optimizer: else the optimizer starts anew.
+        """
+        reader = tf.train.load_checkpoint(f"{self.folder}/{CHECKPOINT}")
+        ids = {
+            name: (self._ids(name), transform_output.vocabulary_by_name(name)) for name in {*self.vocabularies} - {""}
+        }
+        for name, (old, new) in sorted(ids.items()):
+            kept = len({*old} & {*new})
+            progress.info("warm start, %s: %d kept, %d new, %d gone", name, kept, len(new) - kept, len(old) - kept)
+        from_unknown = model.config.unknown_rate > 0
+
+        def assign(variables: Iterable[tf.Variable], key: str, fresh: bool) -> None:
+            for place, (variable, name) in enumerate(zip(variables, self.vocabularies, strict=True)):
+                value = reader.get_tensor(f"{key}/{place}/.ATTRIBUTES/VARIABLE_VALUE")
+                if name:
+                    initial = variable.numpy()[1:-1]
+                    value = align_rows(value, *ids[name], value[-1:] if fresh and from_unknown else initial)
+                variable.assign(value)
+
+        assign(model.trainable_variables, "variables", fresh=True)
+        if keep_optimizer:
+            momentums, velocities = _slots(model, optimizer)
+            assign(momentums, "momentums", fresh=False)
+            assign(velocities, "velocities", fresh=False)
+            optimizer.iterations.assign(reader.get_tensor("iterations/.ATTRIBUTES/VARIABLE_VALUE"))
+
+    def _ids(self, name: str) -> list[bytes]:
+        with tf.io.gfile.GFile(f"{self.folder}/{name}", "rb") as file:
+            text = file.read()
+        return text.split(b"\n") if text else []
+
+
+def load_base(base_model: str | None, spec: FeatureSpec, config: ModelConfig) -> Base | None:
+    """The model to go on from; None, and a line in the log, where training has to start cold.
+
+    Args:
+      base_model: folder of its SavedModel; None if there is none.
+      spec: the features as they are now.
+      config: the model section as it is now.
+    """
+    if base_model is None:
+        progress.info("cold start: there is no earlier model to go on from, or it is not wanted for this span")
+        return None
+    folder = state_folder(base_model)
+    if not tf.io.gfile.exists(f"{folder}/{STATE}"):
+        progress.info("cold start: the earlier model was trained without train.warm_start and has kept no state")
+        return None
+    with tf.io.gfile.GFile(f"{folder}/{STATE}") as file:
+        state: dict[str, Any] = json.load(file)
+    for section, now in (("features", spec), ("model", config)):
+        changed = _changed(state[section], now.model_dump(mode="json"))
+        if changed:
+            progress.info("cold start: %s changed since the earlier model: %s", section, ", ".join(changed))
+            return None
+    return Base(folder, tuple(state["vocabularies"]))
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
