@@ -67,11 +67,22 @@ class PipelineConfig(Frozen):
                 raise ValueError("train.warm_start needs data.split by span: it goes on from an earlier span's model")
             if self.model.kind == "matrix_factorization":
                 raise ValueError("train.warm_start is for models with epochs; matrix_factorization is solved anew")
+        self._check_schedule()
         for threshold in self.evaluation.thresholds:
             _, _, k = threshold.metric.partition("@")
             if k and int(k) not in self.evaluation.ks:
                 raise ValueError(f"evaluation.thresholds: {threshold.metric} needs {k} in evaluation.ks")
         return self
+
+    def _check_schedule(self) -> None:
+        schedule, split = self.schedule, self.data.split
+        if schedule is None or not isinstance(split, SplitBySpan) or split.first_day is None:
+            return
+        if schedule.every_hours != 24:
+            raise ValueError("schedule.every_hours must be 24, for data.split.first_day says that spans are days")
+        span = split.first_span + (schedule.start - split.first_day).days
+        if schedule.first_span != span:
+            raise ValueError(f"schedule.first_span must be {span}: by data.split that is the span of {schedule.start}")
 
     @property
     def feature_spec(self) -> FeatureSpec:

@@ -19,7 +19,7 @@ def _send(command: Sequence[str], message: str) -> None:
         subprocess.run(command, input=message + "\n", text=True, timeout=_TIMEOUT_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError) as error:
         # The task has failed already; that nobody was told belongs into its log, and must not hide why it failed.
-        _LOG.error("the alert command failed: %s", error)  # noqa: TRY400
+        _LOG.error("the alert command failed: %s", error)
 
 
 def alert_failure(context: Any, *, command: Sequence[str]) -> None:
@@ -38,9 +38,6 @@ def alert_failure(context: Any, *, command: Sequence[str]) -> None:
     )
 
 
-def alert_late(
-    dag: Any, tasks: str, blocking_tasks: str, misses: Any, blocking: Any, *, command: Sequence[str]
-) -> None:
-    """Airflow's sla_miss_callback: names DAG and the late tasks, each with its logical date."""
-    waits = f"; it waits for {', '.join(blocking_tasks.split())}" if blocking_tasks.strip() else ""
-    _send(command, f"{dag.dag_id}: late: {'; '.join(tasks.strip().splitlines())}{waits}")
+def alert_late(dag: Any, tasks: str, *_: Any, command: Sequence[str]) -> None:
+    """Airflow's sla_miss_callback: names the DAG and its late tasks, each with its logical date."""
+    _send(command, f"{dag.dag_id}: late: {'; '.join(tasks.strip().splitlines())}")

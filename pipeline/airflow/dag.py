@@ -15,8 +15,8 @@ from airflow.models.baseoperator import chain
 from pipeline.airflow.alerts import alert_failure, alert_late
 from pipeline.airflow.operators import CommandOperator, DataSensor
 from pipeline.config import ConfigError, load_config
+from pipeline.stages import Stage
 
-STAGES = ("ingest", "validate", "train", "evaluate", "release")
 _SPAN = "{{ span(data_interval_start) }}"
 
 _DOC = """Retrains `{name}` on one span of data a period, of {config}.
@@ -96,6 +96,8 @@ def make_dag(
     def call(*arguments: str) -> dict[str, Any]:
         return {"command": [*command, *arguments, "--config", str(config_file)], "folder": str(folder)}
 
+    # A run that was started by hand is waited for, as long as a try may take.
+    wait = str(int(schedule.timeout_hours * 3600))
     with dag:
         tasks: list[Any] = [
             DataSensor(
@@ -105,13 +107,13 @@ def make_dag(
                 **call("ready", "--span", _SPAN),
             )
         ]
-        for stage in STAGES:
-            by = schedule.release_by_hours if stage == "release" else None
+        for stage in Stage:
+            by = schedule.release_by_hours if stage is Stage.RELEASE else None
             tasks.append(
                 CommandOperator(
-                    task_id=stage,
+                    task_id=stage.value,
                     sla=None if by is None else timedelta(hours=by),
-                    **call("run", "--span", _SPAN, "--until", stage),
+                    **call("run", "--span", _SPAN, "--until", stage.value, "--wait", wait),
                 )
             )
         if schedule.server is not None:

@@ -213,9 +213,8 @@ def main() -> None:
         supervisor.start("scheduler", ["airflow", "scheduler", "--skip-serve-logs"])
         supervisor.start("webserver", ["airflow", "webserver"])
         secret = f"password {password}" if password else f"password in {home}/standalone_admin_password.txt"
-        print(
-            f"http://127.0.0.1:{options.port}   user {name}, {secret}\nOutput: {home}/logs. Ctrl-C ends it.", flush=True
-        )
+        print(f"http://127.0.0.1:{options.port}   user {name}, {secret}", flush=True)
+        print(f"All output is in {home}/logs. Ctrl-C ends it.", flush=True)
         while True:
             time.sleep(_RESTART_SECONDS)
             if database and database.revive():

@@ -114,7 +114,9 @@ class Scheduled:
 
         def ended() -> bool:
             now = self.states
-            wrong = [is_ for is_, wanted in zip(now, states) if is_ in ("success", "failed") and is_ != wanted]
+            wrong = [
+                is_ for is_, wanted in zip(now, states, strict=False) if is_ in ("success", "failed") and is_ != wanted
+            ]
             if wrong:
                 pytest.fail(f"runs {now}, wanted {list(states)}; alerts: {self.alerts}")
             return now == list(states)
@@ -162,7 +164,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
 
 
 @pytest.fixture
-def schedule(airflow: Airflow, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., Scheduled]]:
+def schedule(airflow: Airflow, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., Scheduled]:
     """Puts a pipeline with so many spans on the schedule, once: schedule(spans, slow=..., **schedule keys)."""
 
     def put(
@@ -190,4 +192,4 @@ def schedule(airflow: Airflow, tmp_path: Path, request: pytest.FixtureRequest) -
         write_dag_files(airflow.home, [Path("c.yaml")], tmp_path, command or [sys.executable, str(FAKE)])
         return scheduled
 
-    yield put
+    return put

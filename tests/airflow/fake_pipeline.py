@@ -16,8 +16,9 @@ from pathlib import Path
 from pipeline.config import PipelineConfig, load_config
 from pipeline.exit_codes import FAILED, NOT_YET, OK, REFUSED
 from pipeline.run import RunError, only_one
+from pipeline.stages import Stage
 
-STAGES = ("ingest", "validate", "train", "evaluate", "release")
+STAGES = tuple(stage.value for stage in Stage)
 
 
 def _note(*words: object) -> None:
@@ -68,6 +69,7 @@ def main() -> int:
     parser.add_argument("--config", required=True)
     parser.add_argument("--span", type=int)
     parser.add_argument("--until", choices=STAGES)
+    parser.add_argument("--wait", type=float)
     parser.add_argument("--address")
     options = parser.parse_args()
     config = load_config(options.config)
@@ -77,7 +79,7 @@ def main() -> int:
         print(f"{options.command} of {config.name}")
         return OK
     try:
-        with only_one(config.home):
+        with only_one(config.home, options.wait):
             for stage in STAGES[: STAGES.index(options.until) + 1]:
                 code = _stage(config, options.span, stage)
                 if code != OK:

@@ -1,4 +1,4 @@
-"""A real scheduler on a real database, the pipeline's command line replaced by a fast one: what runs, and what goes wrong."""
+"""A real scheduler on a real database, with a fast stand-in for the pipeline: what runs, and what goes wrong."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_three_spans_one_after_the_other(schedule: Schedule) -> None:
         f"{word} {span} {stage}" for span in range(3) for stage in STAGES for word in ("begin", "end")
     ]
     assert scheduled.released_spans == [0, 1, 2]
-    assert scheduled.tasks(1) == {task: ("success", 1) for task in ("wait_for_data", *STAGES, "report")}
+    assert scheduled.tasks(1) == dict.fromkeys(("wait_for_data", *STAGES, "report"), ("success", 1))
     assert "train of span 1 done" in scheduled.log(1, "train")
     assert "evaluate of span 1 from the cache" in scheduled.log(1, "release")
     assert scheduled.alerts == ""

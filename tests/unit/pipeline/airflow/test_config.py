@@ -7,6 +7,7 @@ from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.airflow.config import ScheduleConfig
 from pipeline.config import ConfigError, load_config
@@ -51,3 +52,18 @@ def test_what_makes_no_sense_is_refused(
     with pytest.raises(ConfigError) as error:
         load_config(write_config({"start": date(2000, 11, 1), **change}))
     assert f"c.yaml: {line}" in str(error.value)
+
+
+def test_the_spans_of_schedule_and_split_agree(write_config: Callable[..., Path]) -> None:
+    file = write_config({"start": date(2000, 11, 8), "first_span": 8})
+    text = file.read_text()
+    config = yaml.safe_load(text)
+    config["data"]["split"] = {"by": "span", "window": 7, "first_day": date(2000, 11, 1)}
+    config["data"]["interactions"]["files"] = "{SPAN}.csv"
+    file.write_text(yaml.safe_dump(config))
+    with pytest.raises(ConfigError, match=r"schedule\.first_span must be 7: by data\.split that is the span of 20"):
+        load_config(file)
+    config["schedule"].update(first_span=7, every_hours=12)
+    file.write_text(yaml.safe_dump(config))
+    with pytest.raises(ConfigError, match=r"schedule\.every_hours must be 24"):
+        load_config(file)

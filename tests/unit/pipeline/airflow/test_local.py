@@ -49,17 +49,22 @@ def test_only_this_machine_reaches_it() -> None:
     assert variables["AIRFLOW__USAGE_DATA_COLLECTION__ENABLED"] == "False"
 
 
+def _wait_for(file: Path, text: str) -> None:
+    deadline = time.monotonic() + 30
+    while file.read_text() != text:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_what_dies_is_started_again(tmp_path: Path) -> None:
     supervisor = Supervisor(os.environ, tmp_path)
     supervisor.start("sleeper", ["sh", "-c", "echo up; exec sleep 600"])
+    _wait_for(tmp_path / "sleeper.log", "up\n")
     assert supervisor.revive() == []
     first = supervisor.processes["sleeper"]
     first.kill()
     first.wait()
     assert supervisor.revive() == ["sleeper"]
-    deadline = time.monotonic() + 30
-    while (tmp_path / "sleeper.log").read_text() != "up\nup\n":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    _wait_for(tmp_path / "sleeper.log", "up\nup\n")
     supervisor.stop()
     assert supervisor.processes["sleeper"].poll() is not None
