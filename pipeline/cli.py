@@ -55,7 +55,8 @@ def data(
             exists=True,
             file_okay=False,
             help="ta_feng_daily: the folder of ta_feng. "
-            "amazon_beauty: the folder with Beauty.txt and Beauty_item2attributes.json from folder data of the public repository RUCAIBox/CIKM2020-S3Rec, "
+            "amazon_beauty: the folder with Beauty.txt and Beauty_item2attributes.json from folder data of the public "
+            "repository RUCAIBox/CIKM2020-S3Rec, "
             "or with interactions.csv.gz and items.csv.gz made of them.",
         ),
     ] = None,

@@ -62,6 +62,8 @@ def _fault(client: RetrievalClient, model: str, query_ids: list[str], version: i
                 f"answers with tower {answer.tower_version} and index {answer.index_version}; "
                 f"the newest release is {version}"
             )
-        if not answer.known_query or not answer.items:
-            return f"query {query_id!r} is in release {version}, but the answer has {len(answer.items)} items for it"
+        if not answer.known_query:
+            return f"query {query_id!r} is in release {version}, but the server does not know it"
+        if not answer.items:
+            return f"query {query_id!r} is in release {version}, but the answer has 0 items for it"
     return None

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pipeline.config import ConfigError, load_config
 
@@ -43,7 +44,6 @@ def environment(home: Path, database: str, port: int) -> dict[str, str]:
         "CORE__PARALLELISM": "4",
         "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "DATABASE__SQL_ALCHEMY_CONN": database,
-        "SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "10",
         # A task whose supervisor was killed is found out after so many seconds without a heartbeat.
         "SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": "60",
         "WEBSERVER__WEB_SERVER_HOST": "127.0.0.1",
@@ -103,10 +103,16 @@ class Database:
     def url(self) -> str:
         return self._server.get_uri(driver="psycopg2")
 
+    @property
+    def process(self) -> Any:
+        """The server's first process (psutil.Process), which may have ended."""
+        process = self._server.get_postmaster_info().process
+        assert process is not None
+        return process
+
     def revive(self) -> bool:
         """Starts the database again if its process is gone; says whether it was."""
-        process = self._server.get_postmaster_info().process
-        if process is not None and process.is_running():
+        if self.process.is_running() and self.process.status() != "zombie":
             return False
         self._server.ensure_postgres_running()
         return True

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from airflow.exceptions import AirflowException, AirflowFailException
+from airflow.exceptions import AirflowException, AirflowFailException, AirflowSensorTimeout
 from airflow.models.baseoperator import BaseOperator
 from airflow.sensors.base import BaseSensorOperator
 
@@ -47,14 +47,21 @@ class DataSensor(BaseSensorOperator):
     def __init__(self, *, command: Sequence[str], folder: str, **kwargs: Any) -> None:
         """Args: as CommandOperator's, kwargs of BaseSensorOperator."""
         super().__init__(mode="reschedule", **kwargs)
+        self.missing = ""
         self.command = list(command)
         self.folder = folder
 
     def poke(self, context: Any) -> bool:
-        code, message = run_command(self.command, folder=Path(self.folder), on_line=self.log.info)
+        code, self.missing = run_command(self.command, folder=Path(self.folder), on_line=self.log.info)
         if code not in (OK, NOT_YET):
-            raise AirflowException(_failure(self.command, code, message))
+            raise AirflowException(_failure(self.command, code, self.missing))
         return code == OK
+
+    def execute(self, context: Any) -> Any:
+        try:
+            return super().execute(context)
+        except AirflowSensorTimeout as error:
+            raise AirflowSensorTimeout(f"{self.missing}\n{error}") from error
 
 
 def _failure(command: Sequence[str], code: int, message: str) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +33,11 @@ class Airflow:
     home: Path
     database: Database
     supervisor: Supervisor
+    environment: dict[str, str]
+
+    def command(self, *arguments: str) -> None:
+        """Runs `airflow` with some arguments to its end."""
+        subprocess.run(["airflow", *arguments], env=self.environment, capture_output=True, check=True)
 
     def query(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         """Rows of Airflow's database; none while it is down."""
@@ -49,11 +57,12 @@ class Airflow:
 
 @dataclass
 class Scheduled:
-    """A pipeline in a folder of its own, scheduled daily from START on, its first span 0."""
+    """A pipeline in a folder of its own, scheduled daily; spans are counted from 0 here."""
 
     airflow: Airflow
     folder: Path
     name: str
+    first_day: date = START
 
     def deliver(self, span: int, text: str = HEADER + "u,i,1\n") -> None:
         file = self.folder / "data" / str(span) / "interactions.csv"
@@ -68,7 +77,7 @@ class Scheduled:
 
     def tasks(self, span: int) -> dict[str, tuple[str | None, int]]:
         """State and number of tries of each task of a span's run."""
-        day = START + timedelta(days=span)
+        day = self.first_day + timedelta(days=span)
         rows = self.airflow.query(
             "select t.task_id, t.state, t.try_number from task_instance t join dag_run r using (dag_id, run_id) "
             "where dag_id = %s and date(r.execution_date at time zone 'UTC') = %s",
@@ -79,7 +88,7 @@ class Scheduled:
 
     def log(self, span: int, task: str) -> str:
         """All tries of a task, one after the other."""
-        day = START + timedelta(days=span)
+        day = self.first_day + timedelta(days=span)
         files = (self.airflow.home / "logs").glob(f"dag_id={self.name}/run_id=*{day}T*/task_id={task}/attempt=*.log")
         return "".join(file.read_text() for file in sorted(files))
 
@@ -100,16 +109,16 @@ class Scheduled:
         file = self.folder / "alerts"
         return file.read_text() if file.exists() else ""
 
-    def wait(self, what: Callable[[], object], seconds: float = 240) -> None:
+    def wait(self, what: Callable[[], object], seconds: float = 600) -> None:
         """Waits until something is true; fails with what the runs look like."""
         deadline = time.monotonic() + seconds
         while not what():
             if time.monotonic() > deadline:
                 spans = {span: self.tasks(span) for span in range(len(self.states))}
                 pytest.fail(f"not within {seconds:.0f} s; runs {self.states}, tasks {spans}, calls {self.calls}")
-            time.sleep(0.2)
+            time.sleep(0.5)
 
-    def wait_for_states(self, *states: str) -> None:
+    def wait_for_states(self, *states: str, seconds: float = 600) -> None:
         """Waits until the runs have ended like this; the first that ended otherwise fails at once."""
 
         def ended() -> bool:
@@ -121,19 +130,24 @@ class Scheduled:
                 pytest.fail(f"runs {now}, wanted {list(states)}; alerts: {self.alerts}")
             return now == list(states)
 
-        self.wait(ended)
+        self.wait(ended, seconds)
 
     def wait_for_call(self, call: str) -> None:
         self.wait(lambda: any(line.startswith(call) for line in self.calls))
 
 
 @pytest.fixture(scope="session")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
-    home = tmp_path_factory.mktemp("airflow")
+def airflow() -> Iterator[Airflow]:
+    # Not below pytest's own folder: another pytest of the same user closes that to the user that PostgreSQL runs as.
+    with tempfile.TemporaryDirectory(prefix="airflow-", ignore_cleanup_errors=True) as folder:
+        yield from _run(Path(folder))
+
+
+def _run(home: Path) -> Iterator[Airflow]:
     database = Database(home / "postgres")
     variables = {
         **environment(home, database.url, port=0),
-        "AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "1",
+        "AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "30",
         "AIRFLOW__SCHEDULER__DAG_DIR_LIST_INTERVAL": "1",
         "AIRFLOW__SCHEDULER__PARSING_PROCESSES": "1",
         # Deaths are noticed in seconds instead of minutes.
@@ -157,7 +171,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
 
     reviver = threading.Thread(target=revive)
     reviver.start()
-    yield Airflow(home, database, supervisor)
+    yield Airflow(home, database, supervisor, {**os.environ, **variables})
     stop.set()
     reviver.join()
     supervisor.stop()

@@ -74,7 +74,11 @@ def main() -> int:
     options = parser.parse_args()
     config = load_config(options.config)
     if options.command == "ready":
-        return OK if Path(config.data.interactions.files.replace("{SPAN}", str(options.span))).exists() else NOT_YET
+        data = config.data.interactions.files.replace("{SPAN}", str(options.span))
+        if Path(data).exists():
+            return OK
+        print(f"span {options.span} is not there yet: data.interactions.files: no file matches {data}", file=sys.stderr)
+        return NOT_YET
     if options.command != "run":
         print(f"{options.command} of {config.name}")
         return OK

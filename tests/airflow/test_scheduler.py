@@ -9,7 +9,7 @@ import pytest
 from tests.airflow.conftest import Scheduled
 from tests.airflow.fake_pipeline import STAGES
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 Schedule = Callable[..., Scheduled]
 

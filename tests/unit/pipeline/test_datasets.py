@@ -207,7 +207,5 @@ def test_ta_feng_daily_has_a_folder_for_each_day(tmp_path: Path) -> None:
 
 
 def test_ta_feng_daily_says_where_its_source_comes_from(tmp_path: Path) -> None:
-    with pytest.raises(
-        datasets.DatasetError, match=r"expected interactions\.csv in it; python -m pipeline data ta_feng"
-    ):
+    with pytest.raises(datasets.DatasetError, match=r"expected interactions\.csv in it; python -m pipeline data"):
         datasets.ta_feng_daily(tmp_path, tmp_path / "daily")
