@@ -143,17 +143,26 @@ class Supervisor:
         """Starts again what has ended; returns its names."""
         ended = [name for name, process in self.processes.items() if process.poll() is not None]
         for name in ended:
+            # A killed scheduler leaves its workers and its reader of DAG files behind.
+            _signal_session(self.processes[name].pid, signal.SIGTERM)
             self.start(name, self._commands[name])
         return ended
 
     def stop(self) -> None:
+        """Ends all of them, with what they started."""
         for process in self.processes.values():
             process.terminate()
         for process in self.processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_STOP_SECONDS)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
+            _signal_session(process.pid, signal.SIGKILL)
+
+
+def _signal_session(leader: int, number: signal.Signals) -> None:
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(int(entry.name)) == leader:
+                os.kill(int(entry.name), number)
 
 
 def prepare_database(variables: Mapping[str, str]) -> None:

@@ -58,20 +58,23 @@ def run_command(
     )
     errors: list[str] = []
 
-    def read(stream: IO[str] | None, *kept: list[str]) -> None:
+    def read(stream: IO[str] | None, kept: list[str] | None = None) -> None:
         for line in stream or ():
             on_line(line.rstrip("\n"))
-            for lines in kept:
-                lines.append(line)
+            if kept is not None:
+                kept.append(line)
 
-    reader = Thread(target=read, args=(process.stderr, errors), daemon=True)
-    reader.start()
+    readers = [Thread(target=read, args=args, daemon=True) for args in ((process.stdout,), (process.stderr, errors))]
+    for reader in readers:
+        reader.start()
     try:
-        read(process.stdout)
-        reader.join()
-        return process.wait(), "".join(errors).strip()
+        code = process.wait()
     finally:
+        # Also after a plain end: a worker that is left over would hold the pipes open.
         _end_group(process, grace_seconds)
+    for reader in readers:
+        reader.join(grace_seconds)
+    return code, "".join(errors).strip()
 
 
 def _end_group(process: subprocess.Popen[str], grace_seconds: float) -> None:

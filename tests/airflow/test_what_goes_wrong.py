@@ -141,7 +141,7 @@ def test_a_full_disk_while_releasing(schedule: Schedule) -> None:
 
 
 def test_a_task_that_takes_too_long_is_ended_with_all_its_processes(schedule: Schedule) -> None:
-    scheduled = schedule(1, slow="train 600", retries=1, timeout_hours=0.004)  # 14 s
+    scheduled = schedule(1, slow="train 600", retries=1, timeout_hours=0.01)  # 36 s
     scheduled.wait_for_call("begin 0 train")
     first = _command_pid(scheduled, "begin 0 train")
     scheduled.wait(lambda: _command_pid(scheduled, "begin 0 train") != first)

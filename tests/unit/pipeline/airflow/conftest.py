@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 # Airflow writes its configuration where this points to as soon as it is imported.
-os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-")
+_HOME = tempfile.TemporaryDirectory(prefix="airflow-")  # removed when Python ends
+os.environ["AIRFLOW_HOME"] = _HOME.name
 
 ROOT = Path(__file__).resolve().parents[4]
 

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.airflow.local import Supervisor, environment, write_dag_files
 from pipeline.config import ConfigError
+from tests.unit.pipeline.airflow.test_process import wait_until_gone
 
 DAILY = {"start": date(2000, 11, 8)}
 
@@ -56,9 +57,9 @@ def _wait_for(file: Path, text: str) -> None:
         time.sleep(0.05)
 
 
-def test_what_dies_is_started_again(tmp_path: Path) -> None:
+def test_what_dies_is_started_again_and_leaves_nothing_behind(tmp_path: Path) -> None:
     supervisor = Supervisor(os.environ, tmp_path)
-    supervisor.start("sleeper", ["sh", "-c", "echo up; exec sleep 600"])
+    supervisor.start("sleeper", ["sh", "-c", f"sleep 600 & echo $! >> {tmp_path}/children; echo up; exec sleep 600"])
     _wait_for(tmp_path / "sleeper.log", "up\n")
     assert supervisor.revive() == []
     first = supervisor.processes["sleeper"]
@@ -68,3 +69,5 @@ def test_what_dies_is_started_again(tmp_path: Path) -> None:
     _wait_for(tmp_path / "sleeper.log", "up\nup\n")
     supervisor.stop()
     assert supervisor.processes["sleeper"].poll() is not None
+    for child in (tmp_path / "children").read_text().split():
+        wait_until_gone(int(child))

@@ -23,7 +23,7 @@ def _gone(pid: int) -> bool:
         return True
 
 
-def _wait_until_gone(pid: int) -> None:
+def wait_until_gone(pid: int) -> None:
     deadline = time.monotonic() + 30
     while not _gone(pid):
         assert time.monotonic() < deadline, f"process {pid} is still there"
@@ -53,15 +53,29 @@ def test_an_exception_ends_the_whole_group_even_if_it_ignores_the_first_signal(t
 
     def on_line(line: str) -> None:
         pids.extend(map(int, line.split()))
+        os.kill(os.getpid(), signal.SIGUSR1)  # as Airflow ends a task: by a signal whose handler raises
+
+    def stop(*_: object) -> None:
         raise TimeoutError
 
     # Parent and child both ignore SIGTERM.
     script = "trap '' TERM; sleep 600 & echo $$ $!; wait"
-    with pytest.raises(TimeoutError):
-        run_command(["sh", "-c", script], folder=tmp_path, on_line=on_line, grace_seconds=0.2)
+    previous = signal.signal(signal.SIGUSR1, stop)
+    try:
+        with pytest.raises(TimeoutError):
+            run_command(["sh", "-c", script], folder=tmp_path, on_line=on_line, grace_seconds=0.2)
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
     assert len(pids) == 2
     for pid in pids:
-        _wait_until_gone(pid)
+        wait_until_gone(pid)
+
+
+def test_a_worker_that_is_left_over_is_ended_and_not_waited_for(tmp_path: Path) -> None:
+    lines: list[str] = []
+    code, _ = run_command(["sh", "-c", "sleep 600 & echo $!; kill -9 $$"], folder=tmp_path, on_line=lines.append)
+    assert code == -9
+    wait_until_gone(int(lines[0]))
 
 
 def test_kill_9_of_the_task_kills_the_command(tmp_path: Path) -> None:
@@ -77,4 +91,4 @@ def test_kill_9_of_the_task_kills_the_command(tmp_path: Path) -> None:
         time.sleep(0.05)
     task.send_signal(signal.SIGKILL)
     task.wait()
-    _wait_until_gone(int(file.read_text()))
+    wait_until_gone(int(file.read_text()))
