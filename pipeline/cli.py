@@ -127,6 +127,49 @@ def ready(config: ConfigOption = DEFAULT_CONFIG, span: SpanOption = 0) -> None:
 
 
 @app.command()
+def history(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """List the training runs: span, metrics, blessing, release."""
+    from rich.console import Console
+
+    from pipeline.lineage import print_history
+    from pipeline.metadata import Metadata
+
+    loaded = load_config(config)
+    print_history(Metadata(loaded.home), loaded.releases, Console(highlight=False))
+
+
+@app.command()
+def lineage(
+    release: Annotated[int, typer.Argument(help="The release's version.")], config: ConfigOption = DEFAULT_CONFIG
+) -> None:
+    """Show what a release was made of: model, those it went on from, spans, input files."""
+    from rich.console import Console
+
+    from pipeline.lineage import print_lineage
+    from pipeline.metadata import Metadata
+
+    loaded = load_config(config)
+    print_lineage(Metadata(loaded.home), release, loaded.releases, Console(highlight=False))
+
+
+@app.command()
+def clean(
+    config: ConfigOption = DEFAULT_CONFIG,
+    keep: Annotated[int, typer.Option(min=1, help="How many of the newest training runs to keep.")] = 10,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would be.")] = False,
+) -> None:
+    """Remove the artifacts of old runs, but none of a release that is there or of the last blessed model."""
+    from pipeline.clean import clean as clean_artifacts
+
+    loaded = load_config(config)
+    cleaned = clean_artifacts(loaded.home, loaded.releases, keep, dry_run=dry_run)
+    for run_, why in cleaned.kept.items():
+        typer.echo(f"kept: {run_} ({why})")
+    verb = "would remove" if dry_run else "removed"
+    typer.echo(f"{verb} {cleaned.artifacts} artifacts, {cleaned.bytes / 1e6:,.1f} MB")
+
+
+@app.command()
 def serve(
     config: ConfigOption = DEFAULT_CONFIG,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Instead of serving.port; 0 is any free.")] = None,
@@ -251,12 +294,13 @@ def main() -> None:
     """Runs the command line; what the user can mend is shown as plain text, with exit code 1, or 3 for a gate's."""
     from components.ingestion.errors import IngestionError
     from pipeline.experiments.exchange import ExchangeError
+    from pipeline.metadata import MetadataError
     from pipeline.run import RefusedError, RunError
 
     # Google's client libraries, which Beam loads, say with each start that they would like a newer Python.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
     try:
         app()
-    except (ConfigError, DatasetError, ExchangeError, IngestionError, RunError, UserError) as e:
+    except (ConfigError, DatasetError, ExchangeError, IngestionError, MetadataError, RunError, UserError) as e:
         typer.echo(str(e), err=True)
         sys.exit(REFUSED if isinstance(e, RefusedError) else FAILED)

@@ -13,6 +13,7 @@ from components.ingestion.config import DataConfig, IngestionConfig, SplitBySpan
 from components.item_indexer.config import IndexConfig
 from components.negative_sampler.config import NegativesConfig
 from components.retrieval_evaluator.config import EvaluationConfig
+from components.span_gate.config import GatesConfig, distances
 from models.config import Feature, FeatureSpec, Frozen, Kind, ModelConfig, Side, TrainConfig
 from pipeline.airflow.config import ScheduleConfig
 from serving.config import ServingConfig
@@ -29,6 +30,7 @@ class PipelineConfig(Frozen):
     root: Annotated[str, Field(min_length=1)] = "runs"  # artifacts, metadata, logs and releases go to <root>/<name>
     data: DataConfig
     features: tuple[Feature, ...] = Field(strict=False)
+    gates: GatesConfig = GatesConfig()
     negatives: NegativesConfig = NegativesConfig()
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
@@ -62,16 +64,25 @@ class PipelineConfig(Frozen):
                 raise ValueError("model.kind mind needs a feature of kind history, which its interests are made of")
             if self.model.kind == "dat" and self.model.augmented.query == "history":
                 raise ValueError("model.augmented.query history needs a feature of kind history")
+        for key in ("volume", "drift", "skew"):
+            if getattr(self.gates, key) is not None and not isinstance(self.data.split, SplitBySpan):
+                raise ValueError(f"gates.{key} needs data.split by span: it compares a span with those before it")
+        for key in ("drift", "skew"):
+            try:
+                distances(getattr(self.gates, key), self.feature_spec)
+            except ValueError as e:
+                raise ValueError(f"gates.{key}.features: {e}") from e
         if self.train.warm_start is not None:
             if not isinstance(self.data.split, SplitBySpan):
                 raise ValueError("train.warm_start needs data.split by span: it goes on from an earlier span's model")
             if self.model.kind == "matrix_factorization":
                 raise ValueError("train.warm_start is for models with epochs; matrix_factorization is solved anew")
         self._check_schedule()
-        for threshold in self.evaluation.thresholds:
-            _, _, k = threshold.metric.partition("@")
-            if k and int(k) not in self.evaluation.ks:
-                raise ValueError(f"evaluation.thresholds: {threshold.metric} needs {k} in evaluation.ks")
+        for key in ("thresholds", "slices"):
+            for threshold in getattr(self.evaluation, key):
+                _, _, k = threshold.metric.partition("@")
+                if k and int(k) not in self.evaluation.ks:
+                    raise ValueError(f"evaluation.{key}: {threshold.metric} needs {k} in evaluation.ks")
         return self
 
     def _check_schedule(self) -> None:

@@ -10,20 +10,23 @@ from tfx import v1 as tfx
 from tfx.types import standard_artifacts
 
 from components.anomaly_gate.component import AnomalyGate
+from components.artifacts import RetrievalRelease
 from components.fingerprint import source_fingerprint
 from components.ingestion.component import RetrievalExampleGen
 from components.ingestion.config import SplitBySpan
 from components.ingestion.inputs import input_fingerprint
 from components.item_indexer.component import ItemIndexer
-from components.latest_blessed import LatestBlessedBefore
 from components.negative_sampler.component import NegativeSampler
 from components.release_pusher.component import ReleasePusher
+from components.release_validator.component import ReleaseValidator
+from components.resolvers import LatestBefore, LatestBlessedBefore, LatestPushed
 from components.retrieval_evaluator.component import RetrievalEvaluator
 from components.schema.component import CuratedSchema
+from components.span_gate.component import SpanGate
+from components.span_gate.config import distances
 from pipeline.config import PipelineConfig
+from pipeline.metadata import METADATA
 from pipeline.stages import Stage
-
-METADATA = "metadata.sqlite"
 
 # Rows of both kinds go into the vocabularies: queries from train, items from the whole catalogue.
 _TRANSFORMED_SPLITS = ["train", "items"]
@@ -56,7 +59,13 @@ def prepare(config: PipelineConfig, span: int = 0) -> Preparation:
         code_fingerprint=source_fingerprint("components/ingestion"),
     )
     statistics_gen = tfx.components.StatisticsGen(examples=example_gen.outputs["examples"])
-    schema = CuratedSchema(features=features, show=show, code_fingerprint=source_fingerprint("components/schema"))
+    limits = {key: distances(getattr(config.gates, key), config.feature_spec) for key in ("drift", "skew")}
+    schema = CuratedSchema(
+        features=features,
+        show=show,
+        distances=json.dumps(limits),
+        code_fingerprint=source_fingerprint("components/schema"),
+    )
     interaction_validator = tfx.components.ExampleValidator(
         statistics=statistics_gen.outputs["statistics"],
         schema=schema.outputs["interactions"],
@@ -98,6 +107,7 @@ def prepare(config: PipelineConfig, span: int = 0) -> Preparation:
             schema,
             interaction_validator,
             item_validator,
+            *_span_gate(config, span, example_gen, statistics_gen, schema),
             anomaly_gate,
             transform,
             latest_blessed_model,
@@ -108,6 +118,32 @@ def prepare(config: PipelineConfig, span: int = 0) -> Preparation:
         latest_blessed_model=latest_blessed_model,
         negative_sampler=negative_sampler,
     )
+
+
+def _span_gate(
+    config: PipelineConfig,
+    span: int,
+    example_gen: RetrievalExampleGen,
+    statistics_gen: tfx.components.StatisticsGen,
+    schema: CuratedSchema,
+) -> list[Any]:
+    """The gate that compares a span with those before it, and what it needs; nothing if the split is by another."""
+    if not isinstance(config.data.split, SplitBySpan):
+        return []
+    previous = tfx.dsl.Resolver(
+        strategy_class=LatestBefore,
+        config={"span": span},
+        statistics=tfx.dsl.Channel(type=standard_artifacts.ExampleStatistics),
+    ).with_id("PreviousStatistics")
+    gate = SpanGate(
+        examples=example_gen.outputs["examples"],
+        statistics=statistics_gen.outputs["statistics"],
+        schema=schema.outputs["interactions"],
+        previous_statistics=previous.outputs["statistics"],
+        config=config.gates.model_dump_json(),
+        code_fingerprint=source_fingerprint("components/span_gate"),
+    )
+    return [previous, gate]
 
 
 def _latest_blessed_model(config: PipelineConfig, span: int) -> tfx.dsl.Resolver:
@@ -134,9 +170,10 @@ def local_pipeline(
 ) -> tfx.dsl.Pipeline:
     """Components as a pipeline whose artifacts and metadata are in the configuration's home."""
     nodes = {component.id: component for component in components}
-    if {"AnomalyGate", "Transform"} <= nodes.keys():
-        # The gate has no output to depend on. TFX refuses a node that is tied to one which is left out.
-        nodes["Transform"].add_upstream_node(nodes["AnomalyGate"])
+    for gate in ("AnomalyGate", "SpanGate"):
+        # A gate has no output to depend on, and TFX refuses a node that is tied to one which is left out.
+        if {gate, "Transform"} <= nodes.keys():
+            nodes["Transform"].add_upstream_node(nodes[gate])
     return tfx.dsl.Pipeline(
         pipeline_name=config.name,
         pipeline_root=str(config.home / "artifacts"),
@@ -208,16 +245,29 @@ def create_pipeline(
         show=show,
         code_fingerprint=source_fingerprint("components/item_indexer", "serving"),
     )
+    released: dict[str, Any] = {
+        "model": trainer.outputs["model"],
+        "model_blessing": evaluator.outputs["blessing"],
+        "index": indexer.outputs["index"],
+        "queries": prepared.example_gen.outputs["queries"],
+        "model_name": config.name,
+        "features": features,
+    }
+    validator = ReleaseValidator(
+        **released,
+        canary_queries=config.gates.canary_queries,
+        code_fingerprint=source_fingerprint("components/release_validator", "serving"),
+    )
+    latest_release = tfx.dsl.Resolver(
+        strategy_class=LatestPushed, release=tfx.dsl.Channel(type=RetrievalRelease)
+    ).with_id("LatestRelease")
     pusher = ReleasePusher(
-        model=trainer.outputs["model"],
-        model_blessing=evaluator.outputs["blessing"],
-        index=indexer.outputs["index"],
-        queries=prepared.example_gen.outputs["queries"],
+        **released,
+        infra_blessing=validator.outputs["blessing"],
+        latest_release=latest_release.outputs["release"],
         releases=str(config.releases),
-        model_name=config.name,
-        features=features,
         code_fingerprint=source_fingerprint("components/release_pusher", "serving"),
     )
-    components = [*prepared.components, trainer, indexer, evaluator, pusher]
+    components = [*prepared.components, trainer, indexer, evaluator, validator, latest_release, pusher]
     end = [component.id for component in components].index(until.last_component) + 1
     return local_pipeline(config, components[:end], beam_args=beam_args, enable_cache=enable_cache)

@@ -25,6 +25,8 @@ def print_run(result: RunResult) -> None:
         console.print("Not blessed: " + "; ".join(result.metrics["reasons"]), soft_wrap=True)
     elif result.release is not None:
         console.print(f"Release: version {result.release['version']} in {result.release['path']}", soft_wrap=True)
+    elif result.note is not None:
+        console.print(result.note, soft_wrap=True)
 
 
 def _print_metrics(console: Console, evaluations: dict[str, Any]) -> None:

@@ -35,13 +35,15 @@ class RunResult:
     Attributes:
       metrics: metrics.json of RetrievalEvaluator.
       index: index.json of ItemIndexer.
-      release: release.json of ReleasePusher; None too if the model was not blessed.
+      release: release.json of ReleasePusher; None too if nothing was published.
+      note: why a blessed model was not published.
       log: all that TFX and TensorFlow printed.
     """
 
     metrics: dict[str, Any] | None
     index: dict[str, Any] | None
     release: dict[str, Any] | None
+    note: str | None
     log: Path
 
     @property
@@ -49,7 +51,7 @@ class RunResult:
         """Why the model was not blessed; None if it was, or was not evaluated."""
         if self.metrics is None or self.metrics["blessed"]:
             return None
-        reasons = " ".join(self.metrics["reasons"])
+        reasons = " ".join(self.metrics["refused"])
         return f"the model was not blessed, so nothing was released; earlier releases stay as they were: {reasons}"
 
 
@@ -97,7 +99,7 @@ def _published(config: PipelineConfig) -> dict[str, Path]:
     from ml_metadata.proto import metadata_store_pb2
     from tfx import v1 as tfx
 
-    from pipeline.pipeline import METADATA
+    from pipeline.metadata import METADATA
 
     store = MetadataStore(tfx.orchestration.metadata.sqlite_metadata_connection_config(str(config.home / METADATA)))
     run = max(store.get_contexts_by_type("pipeline_run"), key=lambda context: context.id)
@@ -205,13 +207,18 @@ def run_pipeline(
 
     folders, log = run_components(config, pipeline, wait)
 
-    def read(output: str, file: str) -> dict[str, Any] | None:
+    def text(output: str, file: str) -> str | None:
         path = folders[output] / file if output in folders else None
-        return json.loads(path.read_text()) if path and path.exists() else None
+        return path.read_text(encoding="utf-8") if path and path.exists() else None
+
+    def read(output: str, file: str) -> dict[str, Any] | None:
+        content = text(output, file)
+        return None if content is None else json.loads(content)
 
     return RunResult(
         metrics=read("RetrievalEvaluator.evaluation", "metrics.json"),
         index=read("ItemIndexer.index", "index.json"),
         release=read("ReleasePusher.release", "release.json"),  # written only if something was published
+        note=text("ReleasePusher.release", "note.txt"),
         log=log,
     )

@@ -90,7 +90,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             raise IngestionError(*problems)
         logging.info("Ingested %s; bad rows: %s", summary.splits, summary.bad)
 
-        examples.span = config.span
+        examples.span = queries.span = config.span
         examples.set_string_custom_property("input_fingerprint", exec_properties["input_fingerprint"])
         examples.set_string_custom_property("span_rows", json.dumps(summary.spans))
         examples.set_string_custom_property("inputs", json.dumps(_inputs(config)))

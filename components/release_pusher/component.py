@@ -24,6 +24,8 @@ class ReleasePusherSpec(ComponentSpec):
     INPUTS = {
         "model": ChannelParameter(type=standard_artifacts.Model),
         "model_blessing": ChannelParameter(type=standard_artifacts.ModelBlessing),
+        "infra_blessing": ChannelParameter(type=standard_artifacts.InfraBlessing),
+        "latest_release": ChannelParameter(type=RetrievalRelease, optional=True),
         "index": ChannelParameter(type=ItemIndex),
         "queries": ChannelParameter(type=standard_artifacts.Examples),
     }
@@ -48,28 +50,34 @@ class ReleasePusher(base_component.BaseComponent):
         *,
         model: types.BaseChannel,
         model_blessing: types.BaseChannel,
+        infra_blessing: types.BaseChannel,
         index: types.BaseChannel,
         queries: types.BaseChannel,
         releases: str,
         model_name: str,
         features: str,
         code_fingerprint: str,
+        latest_release: types.BaseChannel | None = None,
     ) -> None:
         """Constructs the component.
 
         Args:
           model: Model to publish.
           model_blessing: ModelBlessing; without the blessing nothing is published.
+          infra_blessing: InfraBlessing; the same.
           index: ItemIndex, built from this very model.
           queries: raw Examples with the split "queries".
           releases: root folder of the releases; a relative path is below the working directory.
           model_name: under which the model is served.
           features: JSON of FeatureSpec.
           code_fingerprint: of the sources of the component and of the release format.
+          latest_release: RetrievalRelease that is out; one of a later span than the model's is not replaced.
         """
         spec = ReleasePusherSpec(
             model=model,
             model_blessing=model_blessing,
+            infra_blessing=infra_blessing,
+            latest_release=latest_release,
             index=index,
             queries=queries,
             releases=releases,

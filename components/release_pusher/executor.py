@@ -14,11 +14,13 @@ from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
 from components.release_pusher.queries import read_queries
+from components.resolvers import SPAN
 from models.config import FeatureSpec
 from serving.release import write_release
 
 QUERIES_SPLIT = "queries"
 RECORD = "release.json"
+NOTE = "note.txt"
 
 
 class Executor(base_executor.BaseExecutor):
@@ -36,11 +38,15 @@ class Executor(base_executor.BaseExecutor):
           input_dict:
             model: Model to publish.
             model_blessing: ModelBlessing; without the blessing nothing is published.
+            infra_blessing: InfraBlessing; the same.
+            latest_release: optional, the RetrievalRelease that is out. One of a later span stays: a span of the past
+              that is run again must not bring back the model it made then.
             index: ItemIndex, built from this very model.
             queries: raw Examples with the split "queries".
           output_dict:
             release: RetrievalRelease. Where it was published: custom property `pushed` 1, property `version`, and a
-              file release.json {"version", "path"} that says where it lies. Else `pushed` 0 and no file.
+              file release.json {"version", "path"} that says where it lies. Else `pushed` 0 and no such file; a file
+              note.txt says why, if the model is blessed.
           exec_properties:
             releases: root folder of the releases.
             model_name: under which the model is served.
@@ -50,11 +56,21 @@ class Executor(base_executor.BaseExecutor):
           ReleaseError: the index was built from another model, or an input holds what a release must not.
         """
         release = artifact_utils.get_single_instance(output_dict["release"])
-        blessing = artifact_utils.get_single_instance(input_dict["model_blessing"])
-        if not model_utils.is_model_blessed(blessing):
+        span = artifact_utils.get_single_instance(input_dict["queries"]).span or 0
+        release.set_int_custom_property(SPAN, span)
+        release.set_int_custom_property("pushed", 0)
+        blessed = model_utils.is_model_blessed(artifact_utils.get_single_instance(input_dict["model_blessing"]))
+        if not blessed or not model_utils.is_infra_validated(
+            artifact_utils.get_single_instance(input_dict["infra_blessing"])
+        ):
             logging.info("The model is not blessed: nothing is published.")
-            release.set_int_custom_property("pushed", 0)
             return
+        for latest in input_dict.get("latest_release", []):
+            later = latest.get_int_custom_property(SPAN)
+            if later > span:
+                note = f"nothing is published: release {latest.version} of span {later} is later than span {span}"
+                (Path(release.uri) / NOTE).write_text(note, encoding="utf-8")
+                return
         features = FeatureSpec.model_validate_json(exec_properties["features"])
         root = Path(exec_properties["releases"])
         model = artifact_utils.get_single_instance(input_dict["model"])

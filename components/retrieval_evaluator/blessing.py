@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
-from components.retrieval_evaluator.config import EvaluationConfig, Threshold
+from components.retrieval_evaluator.config import EvaluationConfig, SliceGate, Threshold
 from components.retrieval_evaluator.metrics import metric_names
+
+
+class Check(NamedTuple):
+    """One thing that was looked at, and what was found, as a sentence."""
+
+    met: bool
+    reason: str
 
 
 def check_thresholds(config: EvaluationConfig) -> None:
@@ -15,13 +23,13 @@ def check_thresholds(config: EvaluationConfig) -> None:
       ValueError: names the threshold's metric and those there are.
     """
     names = metric_names(config.ks)
-    for threshold in config.thresholds:
-        if threshold.metric not in names:
-            raise ValueError(f"threshold on {threshold.metric}, which is not computed: expected one of {names}")
+    for metric in [*(t.metric for t in config.thresholds), *(gate.metric for gate in config.slices)]:
+        if metric not in names:
+            raise ValueError(f"threshold on {metric}, which is not computed: expected one of {names}")
 
 
-def decide(splits: dict[str, Any], config: EvaluationConfig) -> tuple[bool, list[str]]:
-    """Holds the candidate against the thresholds.
+def decide(splits: dict[str, Any], config: EvaluationConfig) -> list[Check]:
+    """Holds the candidate against the thresholds; it is blessed if all are met.
 
     They are checked on split eval, or on test if there is no eval. A ratio to the blessed model is not
     checked while there is none. A candidate that could not score a row (NaN) is refused always.
@@ -29,48 +37,85 @@ def decide(splits: dict[str, Any], config: EvaluationConfig) -> tuple[bool, list
     Args:
       splits: "splits" of metrics.json.
       config: with the thresholds.
-
-    Returns:
-      Whether the candidate is blessed, and a sentence for each check.
     """
     split = "eval" if "eval" in splits else "test"
-    models = splits[split]["models"]
-    reasons = [] if split == "eval" else ["There is no split eval: the thresholds are checked on test."]
-    blessed = True
+    checks = [] if split == "eval" else [Check(True, "There is no split eval: the thresholds are checked on test.")]
     for name, results in splits.items():
         if unscored := results["models"]["candidate"]["unscorable_rows"]:
-            blessed = False
-            reasons.append(f"{unscored} of {results['rows']} rows of {name} got a score that is not a number.")
+            checks.append(
+                Check(False, f"{unscored} of {results['rows']} rows of {name} got a score that is not a number.")
+            )
     for threshold in config.thresholds:
-        for met, reason in _checks(threshold, split, models):
-            blessed = blessed and met
-            reasons.append(reason)
+        checks += _overall(threshold, split, splits[split])
+    for gate in config.slices:
+        checks += _slices(gate, splits[split])
     if not config.thresholds:
-        reasons.append("No thresholds are set.")
-    return blessed, reasons
+        checks.append(Check(True, "No thresholds are set."))
+    return checks
 
 
-def _checks(threshold: Threshold, split: str, models: dict[str, Any]) -> list[tuple[bool, str]]:
-    metric = threshold.metric
+def _overall(threshold: Threshold, split: str, results: dict[str, Any]) -> Iterator[Check]:
+    metric, models = threshold.metric, results["models"]
     value = models["candidate"]["overall"][metric]
-    checks = []
 
-    def check(bound: float, described: str) -> None:
+    def check(bound: float, described: str) -> Check:
         met = value >= bound
-        verb = "reaches" if met else "is below"
-        checks.append((met, f"{metric} of {split} {value:.4f} {verb} {described}."))
+        return Check(met, f"{metric} of {split} {value:.4f} {'reaches' if met else 'is below'} {described}.")
 
     if threshold.min_value is not None:
-        check(threshold.min_value, f"{threshold.min_value:g}")
-    for ratio, model, called in (
-        (threshold.min_ratio_to_popular, "popular", "most-popular's"),
-        (threshold.min_ratio_to_blessed, "blessed", "the blessed model's"),
-    ):
-        if ratio is None:
+        yield check(threshold.min_value, f"{threshold.min_value:g}")
+    if (least := threshold.min_ratio_to_popular) is not None:
+        other = models["popular"]["overall"][metric]
+        yield check(least * other, f"{least:g} times most-popular's {other:.4f} = {least * other:.4f}")
+    if threshold.min_ratio_to_blessed is not None:
+        yield _against_blessed(threshold.min_ratio_to_blessed, metric, split, results)
+
+
+def _against_blessed(least: float, metric: str, split: str, results: dict[str, Any]) -> Check:
+    if "blessed" not in results["models"]:
+        return Check(True, f"{metric}: there is no blessed model to compare with.")
+    value, other = (results["models"][model]["overall"][metric] for model in ("candidate", "blessed"))
+    ratio = results["ratio_to_blessed"]["overall"][""][metric]
+    met = ratio["low"] is None or ratio["low"] >= least
+    if met:
+        verdict = f"reaches {least:g}"
+    elif ratio["value"] is not None and ratio["value"] < least:
+        verdict = f"is below {least:g}: the model is worse; look at what changed in data and configuration"
+    else:
+        verdict = (
+            f"does not surely reach {least:g}: {results['rows']} rows say too little; evaluate more, or ask for less"
+        )
+    return Check(
+        met, f"{metric} of {split} {value:.4f}, against the blessed model's {other:.4f} {_interval(ratio)}, {verdict}."
+    )
+
+
+def _slices(gate: SliceGate, results: dict[str, Any]) -> Iterator[Check]:
+    if "ratio_to_blessed" not in results:
+        yield Check(True, f"{gate.metric} by {gate.by}: there is no blessed model to compare with.")
+        return
+    looked_at = 0
+    worse = []
+    for name, ratios in results["ratio_to_blessed"].get(gate.by, {}).items():
+        rows = results["models"]["candidate"][gate.by][name]["rows"]
+        if rows < gate.min_rows:
             continue
-        if model not in models:
-            checks.append((True, f"{metric}: there is no blessed model to compare with."))
-            continue
-        other = models[model]["overall"][metric]
-        check(ratio * other, f"{ratio:g} times {called} {other:.4f} = {ratio * other:.4f}")
-    return checks
+        looked_at += 1
+        ratio = ratios[gate.metric]
+        if ratio["high"] is not None and ratio["high"] < gate.min_ratio_to_blessed:
+            worse.append(
+                f"{gate.metric} of {gate.by} {name!r} ({rows} rows) against the blessed model {_interval(ratio)}, "
+                f"surely below {gate.min_ratio_to_blessed:g}: look at the slice's data, or allow more loss in "
+                "evaluation.slices."
+            )
+    yield from (Check(False, reason) for reason in worse)
+    if not worse:
+        least = gate.min_ratio_to_blessed
+        yield Check(True, f"{gate.metric} by {gate.by}: none of {looked_at} slices is surely below {least:g}.")
+
+
+def _interval(ratio: dict[str, float | None]) -> str:
+    def shown(end: float | None) -> str:
+        return "unbounded" if end is None else f"{end:.3f}"
+
+    return f"ratio {shown(ratio['value'])}, 95 % interval {shown(ratio['low'])} to {shown(ratio['high'])}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -13,10 +14,12 @@ from apache_beam.utils import shared
 
 from components.embedding.embedder import Embedder
 from components.retrieval_evaluator.blessing import decide
+from components.retrieval_evaluator.bootstrap import ratio
 from components.retrieval_evaluator.catalogue import Catalogue
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.retrieval_evaluator.embedding import EmbedItems
-from components.retrieval_evaluator.ranking import REPEATS, JoinSeen, MeanMetrics, RankByModel, RankByPopularity
+from components.retrieval_evaluator.metrics import UNIT, metric_names
+from components.retrieval_evaluator.ranking import REPEATS, AddSums, JoinSeen, RankByModel, RankByPopularity, Sums
 from components.retrieval_evaluator.rows import parse_count, parse_interaction, parse_item
 from models.config import FeatureSpec
 
@@ -109,7 +112,7 @@ class Evaluate(beam.PTransform):
         catalogue: beam.PCollection,
         embeddings: dict[str, beam.PCollection],
     ) -> tuple[beam.PCollection, beam.PCollection]:
-        """Metrics keyed by (split, model, dimension, value), and (split, number of repeats)."""
+        """Sums keyed by (split, model, dimension, value), and (split, number of repeats)."""
 
         def item_ids(earlier: str) -> beam.PCollection:
             return interactions[earlier] | f"{earlier} before {split}" >> beam.MapTuple(
@@ -126,19 +129,22 @@ class Evaluate(beam.PTransform):
             >> beam.ParDo(JoinSeen(self._config.exclude_seen)).with_outputs(REPEATS, main="rows")
         )
         batches = joined.rows | f"Batch {split}" >> beam.BatchElements(BATCH, BATCH)
+        ks, draw = self._config.ks, len(self._embedders) > 1
         ranked = [
-            batches | f"Rank {split} by popularity" >> beam.ParDo(RankByPopularity(), AsSingleton(catalogue)),
+            batches | f"Rank {split} by popularity" >> beam.ParDo(RankByPopularity(ks), AsSingleton(catalogue)),
             *(
                 batches
                 | f"Rank {split} by {name}"
-                >> beam.ParDo(RankByModel(name, embedder), AsSingleton(catalogue), AsSingleton(embeddings[name]))
+                >> beam.ParDo(
+                    RankByModel(name, embedder, ks, draw), AsSingleton(catalogue), AsSingleton(embeddings[name])
+                )
                 for name, embedder in self._embedders.items()
             ),
         ]
         metrics = (
             ranked
-            | f"All ranks of {split}" >> beam.Flatten()
-            | f"Metrics of {split}" >> beam.CombinePerKey(MeanMetrics(self._config.ks))
+            | f"All sums of {split}" >> beam.Flatten()
+            | f"Add up {split}" >> beam.CombinePerKey(AddSums())
             | f"Name {split}" >> beam.MapTuple(lambda key, values: ((split, *key), values))
         )
         repeats = (
@@ -149,51 +155,65 @@ class Evaluate(beam.PTransform):
         return metrics, repeats
 
 
-def assemble(metrics: dict[tuple[str, str, str, str], dict[str, float]], repeats: dict[str, int]) -> dict[str, Any]:
+def assemble(sums: dict[tuple[str, str, str, str], Sums], repeats: dict[str, int], ks: Sequence[int]) -> dict[str, Any]:
     """The "splits" of metrics.json.
 
     Args:
-      metrics: by (split, model, dimension, value).
+      sums: by (split, model, dimension, value).
       repeats: rows left out because their target was seen, by split.
+      ks: cut-offs of the metrics.
 
     Raises:
       ValueError: a split has no row to evaluate.
     """
+    names = metric_names(ks)
     splits: dict[str, Any] = {}
     for split, left_out in sorted(repeats.items()):
-        models: dict[str, Any] = {}
-        for (of, model, dimension, value), values in sorted(metrics.items()):
-            if of != split:
-                continue
-            slices = models.setdefault(model, {"unscorable_rows": 0})
-            if dimension == "overall":
-                slices[dimension] = values
-            elif dimension == "unscorable":
-                slices["unscorable_rows"] = values["rows"]
-            else:
-                slices.setdefault(dimension, {})[value] = values
-        if not models:
+        of_split = {key[1:]: value for key, value in sorted(sums.items()) if key[0] == split}
+        if not of_split:
             raise ValueError(
                 f"split {split} has no row to evaluate ({left_out} left out, for their item was seen before)"
             )
+        models: dict[str, Any] = {}
+        compared: dict[str, Any] = {}
+        for (model, dimension, value), (rows, totals) in of_split.items():
+            slices = models.setdefault(model, {"unscorable_rows": 0})
+            means = {**dict(zip(names, (totals[0] * UNIT / rows).tolist(), strict=True)), "rows": rows}
+            if dimension == "overall":
+                slices[dimension] = means
+            elif dimension == "unscorable":
+                slices["unscorable_rows"] = rows
+            else:
+                slices.setdefault(dimension, {})[value] = means
+            blessed = of_split.get(("blessed", dimension, value))
+            if model == "candidate" and blessed is not None and dimension != "unscorable":
+                columns = zip(names, totals.T, blessed[1].T, strict=True)
+                ratios = {name: ratio(mine, theirs)._asdict() for name, mine, theirs in columns}
+                compared.setdefault(dimension, {})[value] = ratios
         splits[split] = {
             "rows": models["candidate"]["overall"]["rows"],
             "repeats_left_out": left_out,
             "models": models,
+            **({"ratio_to_blessed": compared} if compared else {}),
         }
     return splits
 
 
 def _write_metrics(
     _: None,
-    metrics: dict[tuple[str, str, str, str], dict[str, float]],
+    sums: dict[tuple[str, str, str, str], Sums],
     repeats: dict[str, int],
     config: EvaluationConfig,
     path: str,
 ) -> None:
-    splits = assemble(metrics, repeats)
-    blessed, reasons = decide(splits, config)
+    splits = assemble(sums, repeats, config.ks)
+    checks = decide(splits, config)
+    verdict = {
+        "blessed": all(check.met for check in checks),
+        "reasons": [check.reason for check in checks],
+        "refused": [check.reason for check in checks if not check.met],
+    }
     temporary = f"{path}.tmp-{uuid.uuid4().hex}"
     with tf.io.gfile.GFile(temporary, "w") as file:
-        file.write(json.dumps({"splits": splits, "blessed": blessed, "reasons": reasons}, indent=2, allow_nan=False))
+        file.write(json.dumps({"splits": splits, **verdict}, indent=2, allow_nan=False))
     tf.io.gfile.rename(temporary, path, overwrite=True)

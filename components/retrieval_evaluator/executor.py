@@ -14,7 +14,7 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
-from components.latest_blessed import SPAN
+from components.resolvers import SPAN
 from components.retrieval_evaluator.blessing import check_thresholds
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.retrieval_evaluator.evaluation import Evaluate
@@ -42,7 +42,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             - item_counts: ItemCounts.
             - baseline_model: optional, the last blessed model. It embeds the items itself.
           output_dict:
-            - evaluation: `metrics.json`.
+            - evaluation: `metrics.json`; the candidate's overall metrics as JSON in the custom property `overall`.
             - blessing: empty file `BLESSED` or `NOT_BLESSED`, and the custom properties that Pusher,
               LatestBlessedModelStrategy and LatestBlessedBefore read.
           exec_properties:
@@ -87,6 +87,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         blessing = artifact_utils.get_single_instance(output_dict["blessing"])
         bless(blessing, verdict["blessed"], models)
         blessing.set_int_custom_property(SPAN, examples.span)
+        # History reads these when the folders have long been removed.
+        blessing.set_string_custom_property("refused", " ".join(verdict["refused"]))
+        split = "eval" if "eval" in verdict["splits"] else "test"
+        overall = verdict["splits"][split]["models"]["candidate"]["overall"]
+        evaluation = artifact_utils.get_single_instance(output_dict["evaluation"])
+        evaluation.set_string_custom_property("overall", json.dumps(overall))
 
 
 def bless(blessing: types.Artifact, blessed: bool, models: dict[str, types.Artifact]) -> None:

@@ -40,8 +40,8 @@ def metric_names(ks: Sequence[int]) -> list[str]:
     return [f"{metric}@{k}" for k in ks for metric in ("HR", "NDCG")] + ["MRR"]
 
 
-def metric_sums(rank: np.ndarray, ks: Sequence[int]) -> np.ndarray:
-    """Sums over rows, one relevant item each.
+def metric_sums(rank: np.ndarray, ks: Sequence[int], weights: np.ndarray | None = None) -> np.ndarray:
+    """Sums over rows, one relevant item each; over all rows and, with weights, in each draw of a bootstrap.
 
     HR@K: 1 if rank <= K. NDCG@K: 1 / log2(rank + 1) if rank <= K; the ideal is 1. MRR: 1 / rank.
     With K not below the number of items HR@K is 1.
@@ -49,14 +49,20 @@ def metric_sums(rank: np.ndarray, ks: Sequence[int]) -> np.ndarray:
     Args:
       rank: int [B], from 1.
       ks: the cut-offs.
+      weights: int [B, draws], of each row in each draw.
 
     Returns:
-      int64, in the order of `metric_names`, as multiples of UNIT.
+      int64 [1 + draws, M], in the order of `metric_names`, as multiples of UNIT.
     """
     gains = 1 / np.log2(rank + 1.0)
     hits = [rank <= k for k in ks]
     values = [column for hit in hits for column in (hit, np.where(hit, gains, 0.0))] + [1.0 / rank]
-    return np.rint(np.stack(values) / UNIT).astype(np.int64).sum(axis=1)
+    units = np.rint(np.stack(values, axis=1) / UNIT)
+    total = units.sum(axis=0, keepdims=True)
+    if weights is None:
+        return total.astype(np.int64)
+    # As float64, for which NumPy has a fast product: a block's sums are below 2**53, so they are exact.
+    return np.concatenate([total, weights.T.astype(np.float64) @ units]).astype(np.int64)
 
 
 def head_items(counts: np.ndarray, share: float = 0.2) -> np.ndarray:

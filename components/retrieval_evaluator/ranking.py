@@ -10,8 +10,9 @@ import apache_beam as beam
 import numpy as np
 
 from components.embedding.embedder import Embedder
+from components.retrieval_evaluator.bootstrap import poisson_weights
 from components.retrieval_evaluator.catalogue import Catalogue
-from components.retrieval_evaluator.metrics import UNIT, activity_bucket, metric_names, metric_sums, ranks
+from components.retrieval_evaluator.metrics import activity_bucket, metric_sums, ranks
 
 # Scores in memory at a time, 32 MB as float64.
 SCORES_AT_ONCE = 4 * 2**20
@@ -19,12 +20,14 @@ SCORES_AT_ONCE = 4 * 2**20
 REPEATS = "repeats"
 
 SliceKey = tuple[str, str, str]  # model, dimension, value
+Sums = tuple[int, np.ndarray]  # rows, and what `metric_sums` returns of them
 
 
 @dataclass(frozen=True)
 class HeldOut:
     """An interaction to be predicted."""
 
+    query: bytes  # query id
     target: bytes  # item id
     serialised: bytes  # raw tf.Example, for the query tower
     seen: tuple[bytes, ...]  # item ids that are not ranked
@@ -45,7 +48,7 @@ class JoinSeen(beam.DoFn):
         self._exclude_seen = exclude_seen
 
     def process(self, element: tuple[bytes, dict[str, Iterable[Any]]]) -> Iterator[HeldOut | beam.pvalue.TaggedOutput]:
-        _, groups = element
+        query, groups = element
         rows = list(groups["rows"])
         if not rows:
             return
@@ -56,28 +59,39 @@ class JoinSeen(beam.DoFn):
             if target in seen:
                 yield beam.pvalue.TaggedOutput(REPEATS, 1)
             else:
-                yield HeldOut(target, serialised, ordered, len(train))
+                yield HeldOut(query, target, serialised, ordered, len(train))
 
 
 class RankByModel(beam.DoFn):
-    """Input: a list of HeldOut; side inputs: the catalogue, its embeddings. Output: (SliceKey, ranks)."""
+    """Input: a list of HeldOut; side inputs: the catalogue, its embeddings. Output: (SliceKey, Sums).
 
-    def __init__(self, model: str, embedder: Embedder) -> None:
+    Args:
+      model: under which name.
+      embedder: of the model.
+      ks: cut-offs of the metrics.
+      draw: also sum in each draw of the bootstrap, for the model is compared with another.
+    """
+
+    def __init__(self, model: str, embedder: Embedder, ks: tuple[int, ...], draw: bool) -> None:
         self._model = model
         self._embedder = embedder
+        self._ks = ks
+        self._draw = draw
 
     def setup(self) -> None:
         self._embedder.load()
 
     def process(
         self, rows: list[HeldOut], catalogue: Catalogue, embeddings: np.ndarray
-    ) -> Iterator[tuple[SliceKey, np.ndarray]]:
+    ) -> Iterator[tuple[SliceKey, Sums]]:
         queries = self._embedder("serialized_examples", [row.serialised for row in rows]).astype(np.float64)
         vectors = queries[0].size // embeddings.shape[1]
         step = max(1, SCORES_AT_ONCE // (len(embeddings) * vectors))
         for start in range(0, len(rows), step):
             scores = score_catalogue(queries[start : start + step], embeddings)
-            yield from rank_by_slice(self._model, rows[start : start + step], scores, catalogue)
+            part = rows[start : start + step]
+            weights = poisson_weights([row.query for row in part]) if self._draw else None
+            yield from sums_by_slice(self._model, part, scores, catalogue, self._ks, weights)
 
 
 def score_catalogue(queries: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
@@ -101,28 +115,38 @@ def score_catalogue(queries: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
 class RankByPopularity(beam.DoFn):
     """Scores an item by its train positives, the same for all rows. Input, output as of RankByModel."""
 
-    def process(self, rows: list[HeldOut], catalogue: Catalogue) -> Iterator[tuple[SliceKey, np.ndarray]]:
+    def __init__(self, ks: tuple[int, ...]) -> None:
+        self._ks = ks
+
+    def process(self, rows: list[HeldOut], catalogue: Catalogue) -> Iterator[tuple[SliceKey, Sums]]:
         step = max(1, SCORES_AT_ONCE // len(catalogue.counts))
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
             scores = np.broadcast_to(catalogue.counts, (len(part), len(catalogue.counts)))
-            yield from rank_by_slice("popular", part, scores, catalogue)
+            yield from sums_by_slice("popular", part, scores, catalogue, self._ks)
 
 
-def rank_by_slice(
-    model: str, rows: list[HeldOut], scores: np.ndarray, catalogue: Catalogue
-) -> Iterator[tuple[SliceKey, np.ndarray]]:
-    """Ranks each row's target and deals the ranks out to the slices.
+def sums_by_slice(
+    model: str,
+    rows: list[HeldOut],
+    scores: np.ndarray,
+    catalogue: Catalogue,
+    ks: tuple[int, ...],
+    weights: np.ndarray | None = None,
+) -> Iterator[tuple[SliceKey, Sums]]:
+    """Ranks each row's target and sums the metrics over each slice.
 
     Args:
       model: under which name.
       rows: B held-out rows.
       scores: float [B, N], columns in the catalogue's order.
       catalogue: of N items.
+      ks: cut-offs of the metrics.
+      weights: int [B, draws] of the bootstrap.
 
     Yields:
-      ((model, dimension, value), int64 ranks of the slice's rows). Dimension "unscorable" holds the
-      rows with a NaN among their scores.
+      ((model, dimension, value), (rows of the slice, int64 [1 + draws, M] of `metric_sums`)). Dimension
+      "unscorable" holds the rows with a NaN among their scores.
 
     Raises:
       ValueError: a target is not in the catalogue.
@@ -136,6 +160,10 @@ def rank_by_slice(
         np.array([catalogue.places[item] for item in row.seen if item in catalogue.places], np.int64) for row in rows
     ]
     rank = ranks(scores, targets, excluded)
+
+    def sums(chosen: np.ndarray) -> Sums:
+        return int(chosen.sum()), metric_sums(rank[chosen], ks, None if weights is None else weights[chosen])
+
     slices = {
         "overall": ["" for _ in rows],
         "category": [catalogue.categories[target] for target in targets],
@@ -145,29 +173,29 @@ def rank_by_slice(
     for dimension, labels in slices.items():
         names = np.array(labels, object)
         for name in sorted(set(labels)):
-            yield (model, dimension, name), rank[names == name]
+            yield (model, dimension, name), sums(names == name)
     unscorable = np.isnan(scores).any(axis=1)
     if unscorable.any():
-        yield (model, "unscorable", ""), rank[unscorable]
+        yield (model, "unscorable", ""), sums(unscorable)
 
 
-class MeanMetrics(beam.CombineFn):
-    """Means over rows. Input: int ranks [B]. Output: {"HR@10": .., "MRR": .., "rows": n}."""
+class AddSums(beam.CombineFn):
+    """Sums of Sums."""
 
-    def __init__(self, ks: tuple[int, ...]) -> None:
-        self._ks = ks
+    def create_accumulator(self) -> Sums | None:
+        return None
 
-    def create_accumulator(self) -> tuple[int, np.ndarray]:
-        return 0, np.zeros(len(metric_names(self._ks)), np.int64)
+    def add_input(self, accumulator: Sums | None, element: Sums) -> Sums:
+        if accumulator is None:
+            return element
+        return accumulator[0] + element[0], accumulator[1] + element[1]
 
-    def add_input(self, accumulator: tuple[int, np.ndarray], rank: np.ndarray) -> tuple[int, np.ndarray]:
-        return accumulator[0] + len(rank), accumulator[1] + metric_sums(rank, self._ks)
+    def merge_accumulators(self, accumulators: Iterable[Sums | None]) -> Sums | None:
+        merged = None
+        for accumulator in accumulators:
+            if accumulator is not None:
+                merged = self.add_input(merged, accumulator)
+        return merged
 
-    def merge_accumulators(self, accumulators: Iterable[tuple[int, np.ndarray]]) -> tuple[int, np.ndarray]:
-        parts = list(accumulators)
-        return sum(rows for rows, _ in parts), sum((sums for _, sums in parts), self.create_accumulator()[1])
-
-    def extract_output(self, accumulator: tuple[int, np.ndarray]) -> dict[str, float]:
-        rows, sums = accumulator
-        means = dict(zip(metric_names(self._ks), (sums * UNIT / rows).tolist(), strict=True))
-        return {**means, "rows": rows}
+    def extract_output(self, accumulator: Sums | None) -> Sums | None:
+        return accumulator

@@ -16,6 +16,7 @@ class CuratedSchemaSpec(types.ComponentSpec):
     PARAMETERS = {
         "features": ExecutionParameter(type=str),
         "show": ExecutionParameter(type=str),
+        "distances": ExecutionParameter(type=str),
         "code_fingerprint": ExecutionParameter(type=str),
     }
     INPUTS = {}
@@ -38,18 +39,20 @@ class CuratedSchema(base_component.BaseComponent):
     SPEC_CLASS = CuratedSchemaSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(Executor)
 
-    def __init__(self, *, features: str, show: str, code_fingerprint: str) -> None:
+    def __init__(self, *, features: str, show: str, distances: str, code_fingerprint: str) -> None:
         """Makes the node.
 
         Args:
           features: FeatureSpec as JSON.
           show: JSON list of the shown item columns, `data.items.show`.
+          distances: JSON {"drift", "skew"}, for each feature the largest distance that the gates allow.
           code_fingerprint: of the code that runs, so that TFX's cache notices a change of it.
         """
         super().__init__(
             spec=CuratedSchemaSpec(
                 features=features,
                 show=show,
+                distances=distances,
                 code_fingerprint=code_fingerprint,
                 interactions=types.Channel(type=standard_artifacts.Schema),
                 items=types.Channel(type=standard_artifacts.Schema),

@@ -37,12 +37,13 @@ class Executor(base_executor.BaseExecutor):
           exec_properties:
             - features: FeatureSpec as JSON.
             - show: JSON list of the shown item columns.
+            - distances: JSON {"drift", "skew"}, for each feature the largest distance that the gates allow.
             - code_fingerprint: not read.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         spec = FeatureSpec.model_validate_json(exec_properties["features"])
         schemas = {
-            "interactions": interaction_schema(spec),
+            "interactions": interaction_schema(spec, **json.loads(exec_properties["distances"])),
             "items": item_schema(spec, json.loads(exec_properties["show"])),
             "union": union_schema(spec),
         }

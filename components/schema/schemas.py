@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from tensorflow_metadata.proto.v0 import schema_pb2
 
@@ -57,14 +57,29 @@ def _schema(keys: Iterable[schema_pb2.Feature], declared: Iterable[Feature]) -> 
     return schema_pb2.Schema(feature=features.values())
 
 
-def interaction_schema(spec: FeatureSpec) -> schema_pb2.Schema:
-    """The rows of train, eval and test: ids and timestamp, the query's and the interaction's features."""
+def interaction_schema(
+    spec: FeatureSpec, drift: Mapping[str, float] | None = None, skew: Mapping[str, float] | None = None
+) -> schema_pb2.Schema:
+    """The rows of train, eval and test: ids and timestamp, the query's and the interaction's features.
+
+    Args:
+      spec: the declared features.
+      drift: by feature, the largest distance between one span and the next.
+      skew: by feature, the largest distance between the window and its next span.
+    """
     keys = (
         _key(spec.query_id, required=True),
         _key(spec.item_id, required=True),
         _key(spec.timestamp, required=True, value_type=schema_pb2.INT),
     )
-    return _schema(keys, spec.query_features)
+    schema = _schema(keys, spec.query_features)
+    for feature in schema.feature:
+        for comparator, limits in ((feature.drift_comparator, drift or {}), (feature.skew_comparator, skew or {})):
+            if feature.name in limits:
+                text = feature.type == schema_pb2.BYTES
+                distance = comparator.infinity_norm if text else comparator.jensen_shannon_divergence
+                distance.threshold = limits[feature.name]
+    return schema
 
 
 def item_schema(spec: FeatureSpec, show: Sequence[str]) -> schema_pb2.Schema:

@@ -72,15 +72,17 @@ def test_the_template_explains_every_key() -> None:
     from components.ingestion import config as ingestion
     from components.item_indexer.config import IndexConfig
     from components.negative_sampler.config import NegativesConfig
-    from components.retrieval_evaluator.config import EvaluationConfig, Threshold
-    from models.config import AlignmentConfig, AlsConfig, MimicConfig, MindConfig
+    from components.retrieval_evaluator.config import EvaluationConfig, SliceGate, Threshold
+    from components.span_gate.config import DistanceGate, GatesConfig, VolumeGate
+    from models.config import AlignmentConfig, AlsConfig, MimicConfig, MindConfig, WarmStartConfig
     from pipeline.airflow.config import ScheduleConfig
     from serving.config import ServingConfig
 
     models = [PipelineConfig, Feature, ModelConfig, MimicConfig, AlignmentConfig, TrainConfig, NegativesConfig]
     models += [MindConfig, AlsConfig, IndexConfig, EvaluationConfig, Threshold, ServingConfig, ingestion.DataConfig]
     models += [ingestion.InteractionFiles, ingestion.ItemFiles, ingestion.QueryFiles]
-    models += [ingestion.SplitByLast, ingestion.SplitByTime, ScheduleConfig]
+    models += [ingestion.SplitByLast, ingestion.SplitByTime, ingestion.SplitBySpan, WarmStartConfig]
+    models += [GatesConfig, VolumeGate, DistanceGate, SliceGate, ScheduleConfig]
     missing = {key for model in models for key in keys(model) if key not in text}
     assert missing == set()
 

@@ -11,6 +11,7 @@ from tfx.dsl.compiler import compiler
 from components import fingerprint
 from pipeline.config import PipelineConfig, load_config
 from pipeline.pipeline import create_pipeline
+from pipeline.stages import Stage
 
 EDGES = {
     ("AnomalyGate", "Transform"),
@@ -19,13 +20,18 @@ EDGES = {
     ("CuratedSchema", "Transform"),
     ("InteractionValidator", "AnomalyGate"),
     ("ItemIndexer", "ReleasePusher"),
+    ("ItemIndexer", "ReleaseValidator"),
     ("ItemValidator", "AnomalyGate"),
     ("LatestBlessedModel", "RetrievalEvaluator"),
+    ("LatestRelease", "ReleasePusher"),
     ("NegativeSampler", "RetrievalEvaluator"),
     ("NegativeSampler", "Trainer"),
+    ("ReleaseValidator", "ReleasePusher"),
     ("RetrievalEvaluator", "ReleasePusher"),
+    ("RetrievalEvaluator", "ReleaseValidator"),
     ("RetrievalExampleGen", "ItemIndexer"),
     ("RetrievalExampleGen", "ReleasePusher"),
+    ("RetrievalExampleGen", "ReleaseValidator"),
     ("RetrievalExampleGen", "RetrievalEvaluator"),
     ("RetrievalExampleGen", "StatisticsGen"),
     ("RetrievalExampleGen", "Transform"),
@@ -33,6 +39,7 @@ EDGES = {
     ("StatisticsGen", "ItemValidator"),
     ("Trainer", "ItemIndexer"),
     ("Trainer", "ReleasePusher"),
+    ("Trainer", "ReleaseValidator"),
     ("Trainer", "RetrievalEvaluator"),
     ("Transform", "NegativeSampler"),
     ("Transform", "Trainer"),
@@ -94,3 +101,65 @@ def test_span_and_beam_arguments_reach_the_pipeline(config: PipelineConfig) -> N
     assert pipeline.beam_pipeline_args == ["--runner=FlinkRunner"]
     (example_gen,) = (c for c in pipeline.components if c.id == "RetrievalExampleGen")
     assert json.loads(example_gen.exec_properties["config"])["span"] == 3
+
+
+SPAN_EDGES = {
+    ("CuratedSchema", "SpanGate"),
+    ("PreviousStatistics", "SpanGate"),
+    ("RetrievalExampleGen", "SpanGate"),
+    ("SpanGate", "Transform"),
+    ("StatisticsGen", "SpanGate"),
+}
+
+
+def _by_span(config: PipelineConfig, **train: object) -> PipelineConfig:
+    folder = Path(config.data.items.files).parent
+    tree = json.loads(config.model_dump_json())
+    for span in range(9):
+        (folder / f"{span}.csv").write_text(f"{span}\n")
+    tree["data"]["interactions"]["files"] = str(folder / "{SPAN}.csv")
+    tree["data"]["split"] = {"by": "span", "window": 3}
+    tree["train"] |= train
+    return PipelineConfig.model_validate_json(json.dumps(tree))
+
+
+def _edges(config: PipelineConfig, **options: object) -> set[tuple[str, str]]:
+    compiled = compiler.Compiler().compile(create_pipeline(config, **options))  # type: ignore[arg-type]
+    return {(up, n.pipeline_node.node_info.id) for n in compiled.nodes for up in n.pipeline_node.upstream_nodes}
+
+
+def test_a_split_by_span_has_a_gate_of_its_own(config: PipelineConfig) -> None:
+    assert _edges(_by_span(config), span=4) == EDGES | SPAN_EDGES
+
+
+def test_a_warm_run_has_the_blessed_model_and_a_cold_one_has_not(config: PipelineConfig) -> None:
+    warm = _by_span(config, warm_start={"cold_every": 4})
+    base = {("LatestBlessedModel", "Trainer")}
+    assert _edges(warm, span=5) == EDGES | SPAN_EDGES | base
+    assert _edges(warm, span=4) == EDGES | SPAN_EDGES
+
+
+def test_a_stage_is_a_beginning_of_the_pipeline(config: PipelineConfig) -> None:
+    by_span, last = _by_span(config), []
+    whole = [c.id for c in create_pipeline(by_span, span=4).components]
+    for stage in Stage:
+        stages = create_pipeline(by_span, span=4, until=stage).components
+        assert {c.id for c in stages} <= {*whole}
+        last.append((stage.value, len(stages), stage.last_component in {c.id for c in stages}))
+    assert last == [
+        ("ingest", 1, True),
+        ("validate", 8, True),
+        ("train", 12, True),
+        ("evaluate", 14, True),
+        ("release", 17, True),
+    ]
+    assert _edges(by_span, span=4, until=Stage.VALIDATE) < EDGES | SPAN_EDGES
+
+
+def test_a_span_that_is_delivered_again_changes_no_parameter(config: PipelineConfig) -> None:
+    by_span = _by_span(config)
+    before = _parameters(by_span, span=4)
+    folder = Path(by_span.data.items.files).parent
+    (folder / "3.csv").unlink()
+    (folder / "3.csv").write_text("3\n")
+    assert _parameters(by_span, span=4) == before

@@ -26,11 +26,13 @@ def run_pipeline(run: Run) -> None:
 
     model = imported("model", standard_artifacts.Model)
     blessing = imported("blessing", standard_artifacts.ModelBlessing, custom_properties={"blessed": 1})
+    infra = imported("infra", standard_artifacts.InfraBlessing, custom_properties={"blessed": 1})
     index = imported("index", ItemIndex)
     queries = imported("queries", standard_artifacts.Examples, properties={"split_names": '["queries"]'})
     pusher = ReleasePusher(
         model=model.outputs["result"],
         model_blessing=blessing.outputs["result"],
+        infra_blessing=infra.outputs["result"],
         index=index.outputs["result"],
         queries=queries.outputs["result"],
         releases=str(run.root),
@@ -41,7 +43,7 @@ def run_pipeline(run: Run) -> None:
     pipeline = tfx.dsl.Pipeline(
         pipeline_name="push",
         pipeline_root=str(run.folder / "root"),
-        components=[model, blessing, index, queries, pusher],
+        components=[model, blessing, infra, index, queries, pusher],
         enable_cache=True,
         metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
             str(run.folder / "metadata.db")
@@ -54,6 +56,7 @@ def run_pipeline(run: Run) -> None:
 def test_cached_pipeline_publishes_again_what_was_removed(tmp_path: Path, model: Path) -> None:
     run = Run(tmp_path, model)
     (tmp_path / "blessing").mkdir()
+    (tmp_path / "infra").mkdir()
     run_pipeline(run)
     (first,) = list_versions(run.root)
     run_pipeline(run)

@@ -24,6 +24,9 @@ class Run:
         self.blessing = standard_artifacts.ModelBlessing()
         self.index = ItemIndex()
         self.queries = standard_artifacts.Examples()
+        self.infra_blessing = standard_artifacts.InfraBlessing()
+        self.infra_blessing.set_int_custom_property("blessed", 1)
+        self.latest: list[RetrievalRelease] = []
         for name in ("model", "blessing", "index", "queries"):
             getattr(self, name).uri = str(folder / name)
         shutil.copytree(model_source, folder / "model" / "Format-Serving")
@@ -51,6 +54,8 @@ class Run:
             {
                 "model": [self.model],
                 "model_blessing": [self.blessing],
+                "infra_blessing": [self.infra_blessing],
+                "latest_release": self.latest,
                 "index": [self.index],
                 "queries": [self.queries],
             },
@@ -95,6 +100,28 @@ def test_publishes_nothing_without_a_blessing(run: Run) -> None:
     assert not run.root.exists()
 
 
+def test_publishes_nothing_that_did_not_pass_the_canary(run: Run) -> None:
+    run.infra_blessing.set_int_custom_property("blessed", 0)
+    assert run.do().get_int_custom_property("pushed") == 0
+    assert not run.root.exists()
+
+
+@pytest.mark.parametrize(("later", "pushed"), [(4, 1), (5, 1), (6, 0)])
+def test_a_span_of_the_past_does_not_replace_a_later_release(run: Run, later: int, pushed: int) -> None:
+    run.queries.span = 5
+    latest = RetrievalRelease()
+    latest.version = 1234
+    latest.set_int_custom_property("span", later)
+    run.latest = [latest]
+    release = run.do()
+    assert release.get_int_custom_property("pushed") == pushed
+    assert release.get_int_custom_property("span") == 5
+    note = Path(release.uri) / "note.txt"
+    assert note.exists() == (not pushed)
+    if not pushed:
+        assert note.read_text() == "nothing is published: release 1234 of span 6 is later than span 5"
+
+
 def test_again_is_the_same_version_and_after_removal_a_new_release(run: Run) -> None:
     first = run.do().version
     assert run.do().version == first
@@ -128,6 +155,7 @@ def test_component() -> None:
     component = ReleasePusher(
         model=channel_utils.as_channel([standard_artifacts.Model()]),
         model_blessing=channel_utils.as_channel([standard_artifacts.ModelBlessing()]),
+        infra_blessing=channel_utils.as_channel([standard_artifacts.InfraBlessing()]),
         index=channel_utils.as_channel([ItemIndex()]),
         queries=channel_utils.as_channel([standard_artifacts.Examples()]),
         releases="releases",

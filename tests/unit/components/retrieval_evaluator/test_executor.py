@@ -261,13 +261,16 @@ def test_against_the_last_blessed_model(tmp_path: Path) -> None:
     # The blessed model has the films the other way round and the same users:
     # u1-d: rank 2 of b c d with b, c above (3); u1-c: 2; u2-a: a is worst of a c d e: 4; u3-d: d, e equal and last: 5.
     baseline = model_at(tmp_path, 5, films={f: -v for f, v in FILMS.items()})
-    config = EvaluationConfig(ks=(1, 2, 100), thresholds=(Threshold(metric="MRR", min_ratio_to_blessed=2.0),))
+    config = EvaluationConfig(ks=(1, 2, 100), thresholds=(Threshold(metric="MRR", min_ratio_to_blessed=1.0),))
 
     metrics, blessing = run(tmp_path, config, baseline=baseline)
 
     blessed = metrics["splits"]["eval"]["models"]["blessed"]
     assert blessed["overall"] == pytest.approx(expected([3, 2, 4, 5]))
-    # MRR .75 against (1/3 + 1/2 + 1/4 + 1/5) / 4 = .3208
+    # MRR .75 against (1/3 + 1/2 + 1/4 + 1/5) / 4 = .3208. The best draw has only u2: 1 / (1/4) = 4. In
+    # e^-3 = 5 % of the draws all three queries weigh 0; nothing against nothing counts as 1.
+    interval = metrics["splits"]["eval"]["ratio_to_blessed"]["overall"][""]["MRR"]
+    assert interval == pytest.approx({"value": 3 / 1.2833, "low": 1.0, "high": 4.0}, rel=1e-4)
     assert metrics["blessed"] is True
     assert blessing.get_string_custom_property("baseline_model") == baseline.uri
     assert blessing.get_int_custom_property("baseline_model_id") == 5

@@ -87,7 +87,7 @@ def test_sums_of_metrics_by_hand() -> None:
     }
 
     assert metric_names(ks) == list(expected)
-    assert (metric_sums(np.array([1, 3, 4]), ks) * UNIT).tolist() == pytest.approx(list(expected.values()))
+    assert (metric_sums(np.array([1, 3, 4]), ks)[0] * UNIT).tolist() == pytest.approx(list(expected.values()))
 
 
 def test_sums_do_not_depend_on_the_order() -> None:
@@ -95,6 +95,21 @@ def test_sums_do_not_depend_on_the_order() -> None:
 
     parts = sum(metric_sums(part, (10,)) for part in np.array_split(rank[::-1], 7))
     assert (parts == metric_sums(rank, (10,))).all()
+
+
+def test_sums_in_each_draw_by_hand() -> None:
+    # Three rows of ranks 1, 2, 4. The first draw takes the second row twice, the other one the third.
+    weights = np.array([[0, 0], [2, 0], [0, 1]])
+
+    sums = metric_sums(np.array([1, 2, 4]), (2,), weights) * UNIT
+
+    # HR@2, NDCG@2, MRR
+    gain = 1 / log2(3)
+    assert sums.tolist() == [
+        pytest.approx([2, 1 + gain, 1.75]),
+        pytest.approx([2, 2 * gain, 1.0]),
+        pytest.approx([0, 0, 0.25]),
+    ]
 
 
 def test_the_head_is_the_upper_fifth_rounded_up() -> None:

@@ -27,6 +27,7 @@ def make_schemas(config: IngestionConfig, root: Path) -> dict[str, Any]:
     properties = {
         "features": config.features.model_dump_json(),
         "show": json.dumps(config.data.items.show),
+        "distances": "{}",
         "code_fingerprint": "",
     }
     Executor().Do({}, {key: [artifact] for key, artifact in schemas.items()}, properties)
@@ -146,8 +147,8 @@ def values_of(artifact: Any, split: str) -> list[dict[str, int]]:
 
 
 def test_the_node_has_its_outputs_and_parameters() -> None:
-    node = CuratedSchema(features="{}", show="[]", code_fingerprint="c")
+    node = CuratedSchema(features="{}", show="[]", distances="{}", code_fingerprint="c")
     assert {key: channel.type for key, channel in node.outputs.items()} == dict.fromkeys(
         ("interactions", "items", "union"), standard_artifacts.Schema
     )
-    assert node.exec_properties == {"features": "{}", "show": "[]", "code_fingerprint": "c"}
+    assert node.exec_properties == {"features": "{}", "show": "[]", "distances": "{}", "code_fingerprint": "c"}

@@ -1,0 +1,3 @@
+from tests.unit.serving.conftest import model
+
+__all__ = ["model"]

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tensorflow_metadata.proto.v0 import statistics_pb2
+from tfx import types
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.utils import io_utils
+
+from components.schema.schemas import interaction_schema
+from components.span_gate.checks import volume_problems
+from components.span_gate.config import DistanceGate, GatesConfig, VolumeGate, distances
+from components.span_gate.executor import Executor, SpanRefusedError
+from models.config import FeatureSpec
+
+SPEC = FeatureSpec(
+    query_id="user",
+    item_id="item",
+    timestamp="time",
+    category="kind",
+    features=[
+        {"name": "user", "kind": "id", "side": "query"},
+        {"name": "history", "kind": "history", "side": "query"},
+        {"name": "age", "kind": "number", "side": "query"},
+        {"name": "device", "kind": "categorical", "side": "interaction"},
+        {"name": "kind", "kind": "categorical", "side": "item"},
+    ],
+)
+VOLUME = VolumeGate(min_ratio=0.5, max_ratio=2.0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (50, None),
+        (49, "volume: span 4 has 49 rows, 0.49 times the median of the 3 spans before it (100); "),
+        (200, None),
+        (201, "volume: span 4 has 201 rows, 2.01 times the median of the 3 spans before it (100); "),
+        (0, "volume: span 4 has 0 rows, 0.00 times the median of the 3 spans before it (100); "),
+    ],
+)
+def test_a_span_is_held_against_the_median_of_those_before_it(rows: int, told: str | None) -> None:
+    lines = list(volume_problems({1: 100, 2: 1000, 3: 80, 4: rows}, 4, VOLUME))
+    assert [line[: len(told or "")] for line in lines] == ([told] if told else [])
+    assert all("Deliver the span again; if the change is real, set gates.volume.m" in line for line in lines)
+
+
+def test_a_gate_looks_at_categoricals_and_numbers_of_the_interactions_and_at_what_it_names() -> None:
+    gate = DistanceGate(max=0.1, features={"device": 0.3, "item": 0.2})
+    assert distances(gate, SPEC) == {"age": 0.1, "device": 0.3, "item": 0.2}
+    assert distances(None, SPEC) == {}
+    with pytest.raises(ValueError, match="no feature 'kind' among those of the interactions"):
+        distances(DistanceGate(max=0.1, features={"kind": 0.3}), SPEC)
+
+
+def test_the_schema_holds_the_limits() -> None:
+    schema = interaction_schema(SPEC, drift={"age": 0.1, "device": 0.3}, skew={"item": 0.2})
+    features = {feature.name: feature for feature in schema.feature}
+    assert features["age"].drift_comparator.jensen_shannon_divergence.threshold == 0.1
+    assert features["device"].drift_comparator.infinity_norm.threshold == 0.3
+    assert features["item"].skew_comparator.infinity_norm.threshold == 0.2
+    assert not features["device"].HasField("skew_comparator")
+
+
+def statistics(folder: Path, span: int, **splits: dict[str, int]) -> types.Artifact:
+    """Statistics of splits in which `device` has these values so many times."""
+    artifact = standard_artifacts.ExampleStatistics()
+    artifact.uri, artifact.span = str(folder), span
+    artifact.split_names = artifact_utils.encode_split_names(list(splits))
+    for split, counts in splits.items():
+        rows = sum(counts.values())
+        listed = statistics_pb2.DatasetFeatureStatisticsList()
+        dataset = listed.datasets.add(num_examples=rows)
+        feature = dataset.features.add(type=statistics_pb2.FeatureNameStatistics.STRING)
+        feature.path.step.append("device")
+        feature.string_stats.common_stats.num_non_missing = rows
+        for value, count in counts.items():
+            feature.string_stats.rank_histogram.buckets.add(label=value, sample_count=count)
+        target = folder / f"Split-{split}"
+        target.mkdir(parents=True)
+        (target / "FeatureStats.pb").write_bytes(listed.SerializeToString())
+    return artifact
+
+
+def check(folder: Path, config: GatesConfig, previous: dict[str, int] | None = None, rows: int = 100) -> None:
+    """Span 5: the window's devices are half phones, the span's 7 in 10."""
+    examples = standard_artifacts.Examples()
+    examples.span = 5
+    examples.set_string_custom_property("span_rows", json.dumps({"3": 100, "4": 100, "5": rows}))
+    schema = standard_artifacts.Schema()
+    schema.uri = str(folder / "schema")
+    limits = {key: distances(getattr(config, key), SPEC) for key in ("drift", "skew")}
+    io_utils.write_pbtxt_file(f"{schema.uri}/schema.pbtxt", interaction_schema(SPEC, **limits))
+    now = statistics(folder / "now", 5, train={"phone": 50, "tv": 50}, eval={"phone": 70, "tv": 30})
+    inputs = {"examples": [examples], "statistics": [now], "schema": [schema], "previous_statistics": []}
+    if previous is not None:
+        inputs["previous_statistics"] = [statistics(folder / "before", 4, eval=previous)]
+    Executor().Do(inputs, {}, {"config": config.model_dump_json(), "code_fingerprint": ""})
+
+
+def test_nothing_is_checked_that_is_not_asked_for(tmp_path: Path) -> None:
+    check(tmp_path, GatesConfig(), previous={"tv": 9}, rows=1)
+
+
+def test_skew_is_the_span_against_its_window(tmp_path: Path) -> None:
+    check(tmp_path / "a", GatesConfig(skew=DistanceGate(max=0.21)))
+    with pytest.raises(SpanRefusedError) as error:
+        check(tmp_path / "b", GatesConfig(skew=DistanceGate(max=0.19)))
+    assert str(error.value) == (
+        "skew: feature 'device', span 5 against the window before it: one value's share moved by 0.200, gates.skew "
+        "allows 0.19. Look at what changed in its source; if the change is real, set gates.skew.features.device "
+        "beyond it"
+    )
+
+
+def test_drift_is_the_span_against_the_one_before(tmp_path: Path) -> None:
+    drift = GatesConfig(drift=DistanceGate(max=0.5, features={"device": 0.25}))
+    check(tmp_path / "a", drift, previous={"phone": 50, "tv": 50})
+    check(tmp_path / "b", drift)  # the first span has nothing before it
+    with pytest.raises(SpanRefusedError, match=r"against span 4: one value's share moved by 0\.300"):
+        check(tmp_path / "c", drift, previous={"phone": 40, "tv": 60})
+
+
+def test_every_gate_that_refuses_is_told(tmp_path: Path) -> None:
+    config = GatesConfig(volume=VOLUME, skew=DistanceGate(max=0.1), drift=DistanceGate(max=0.1))
+    with pytest.raises(SpanRefusedError) as error:
+        check(tmp_path, config, previous={"phone": 40, "tv": 60}, rows=10)
+    assert [line.split(":")[0] for line in str(error.value).splitlines()] == ["volume", "skew", "drift"]
