@@ -1,7 +1,8 @@
 PYTHON := .venv/bin/python
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: help setup demo experiments experiments-quick bench-serving test test-fast lint format lock proto clean
+.PHONY: help setup demo airflow airflow-test experiments experiments-quick bench-serving test test-fast lint format lock \
+  proto clean
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -11,6 +12,16 @@ setup:  ## make .venv from requirements.lock
 
 demo: setup  ## MovieLens-100K from download to a served recommendation
 	@$(PYTHON) -m pipeline demo
+
+airflow: setup data/ta_feng_daily/119  ## a local Airflow that retrains on Ta-Feng day by day: http://127.0.0.1:8080
+	@$(PYTHON) -m pipeline.airflow.local configs/ta_feng_daily.yaml
+
+airflow-test: setup  ## a real scheduler without a browser: three days of retraining, and what goes wrong (half an hour)
+	$(PYTHON) -m pytest tests/airflow
+
+data/ta_feng_daily/119: | setup
+	@[ -e data/ta_feng/interactions.csv ] || $(PYTHON) -m pipeline data ta_feng
+	@$(PYTHON) -m pipeline data ta_feng_daily --source data/ta_feng >/dev/null
 
 experiments: setup  ## all models, data sets and seeds: one table and plots (hours; goes on where it was interrupted)
 	@$(PYTHON) -m pipeline experiment --grid configs/experiments/full.yaml

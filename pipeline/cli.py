@@ -12,6 +12,7 @@ import typer
 from pipeline import releases_cli
 from pipeline.config import ConfigError, PipelineConfig, load_config
 from pipeline.datasets import DOWNLOADED, FROM_FOLDER, DatasetError
+from pipeline.exit_codes import FAILED, NOT_YET, REFUSED
 from pipeline.options import DEFAULT_CONFIG, ConfigOption, UserError
 from pipeline.stages import Stage
 from serving.release import ReleaseError
@@ -39,7 +40,6 @@ app = typer.Typer(
 app.add_typer(releases_cli.app, name="release")
 
 SpanOption = Annotated[int, typer.Option(min=0, help="The span to run for; {SPAN} in file patterns.")]
-REFUSED, NOT_YET = 3, 4  # exit codes
 
 
 @app.command()
@@ -51,13 +51,14 @@ def data(
         typer.Option(
             exists=True,
             file_okay=False,
-            help="amazon_beauty only: the folder with Beauty.txt and Beauty_item2attributes.json "
-            "from folder data of the public repository RUCAIBox/CIKM2020-S3Rec, "
+            help="ta_feng_daily: the folder of ta_feng. "
+            "amazon_beauty: the folder with Beauty.txt and Beauty_item2attributes.json from folder data of the public "
+            "repository RUCAIBox/CIKM2020-S3Rec, "
             "or with interactions.csv.gz and items.csv.gz made of them.",
         ),
     ] = None,
 ) -> None:
-    """Write a public data set as CSV files that the pipeline reads; all but amazon_beauty are downloaded."""
+    """Write a public data set as CSV files that the pipeline reads; those without --source are downloaded."""
     target = folder or Path("data") / name
     if name in FROM_FOLDER:
         if source is None:
@@ -181,6 +182,25 @@ def serve(
         serve_in_processes(loaded.releases, loaded.name, loaded.serving.model_copy(update=given))
     except ServerError as e:
         raise UserError(str(e)) from e
+
+
+@app.command()
+def check_served(
+    config: ConfigOption = DEFAULT_CONFIG,
+    address: Annotated[str | None, typer.Option(help="host:port instead of the configuration's.")] = None,
+    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the server to load the release.")] = 60,
+) -> None:
+    """Ask a running server whether it answers with the newest release."""
+    from pipeline.served import ServedError
+    from pipeline.served import check_served as check
+
+    loaded = load_config(config)
+    target = address or f"{loaded.serving.host}:{loaded.serving.port}"
+    try:
+        version = check(loaded.releases, loaded.name, target, wait)
+    except ServedError as e:
+        raise UserError(str(e)) from e
+    typer.echo(f"{target} answers with release {version} of {loaded.name}")
 
 
 @app.command()
@@ -325,4 +345,4 @@ def main() -> None:
         UserError,
     ) as e:
         typer.echo(str(e), err=True)
-        sys.exit(REFUSED if isinstance(e, RefusedError) else 1)
+        sys.exit(REFUSED if isinstance(e, RefusedError) else FAILED)

@@ -15,6 +15,7 @@ from components.negative_sampler.config import NegativesConfig
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.span_gate.config import GatesConfig, distances
 from models.config import Feature, FeatureSpec, Frozen, Kind, ModelConfig, Side, TrainConfig
+from pipeline.airflow.config import ScheduleConfig
 from serving.config import ServingConfig
 
 
@@ -36,6 +37,7 @@ class PipelineConfig(Frozen):
     index: IndexConfig = IndexConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()
+    schedule: ScheduleConfig | None = None
 
     @model_validator(mode="after")
     def _parts_fit(self) -> PipelineConfig:
@@ -85,12 +87,23 @@ class PipelineConfig(Frozen):
                 raise ValueError("train.warm_start needs data.split by span: it goes on from an earlier span's model")
             if self.model.kind == "matrix_factorization":
                 raise ValueError("train.warm_start is for models with epochs; matrix_factorization is solved anew")
+        self._check_schedule()
         for key in ("thresholds", "slices"):
             for threshold in getattr(self.evaluation, key):
                 _, _, k = threshold.metric.partition("@")
                 if k and int(k) not in self.evaluation.ks:
                     raise ValueError(f"evaluation.{key}: {threshold.metric} needs {k} in evaluation.ks")
         return self
+
+    def _check_schedule(self) -> None:
+        schedule, split = self.schedule, self.data.split
+        if schedule is None or not isinstance(split, SplitBySpan) or split.first_day is None:
+            return
+        if schedule.every_hours != 24:
+            raise ValueError("schedule.every_hours must be 24, for data.split.first_day says that spans are days")
+        span = split.first_span + (schedule.start - split.first_day).days
+        if schedule.first_span != span:
+            raise ValueError(f"schedule.first_span must be {span}: by data.split that is the span of {schedule.start}")
 
     @property
     def feature_spec(self) -> FeatureSpec:

@@ -75,6 +75,7 @@ def test_the_template_explains_every_key() -> None:
     from components.retrieval_evaluator.config import EvaluationConfig, SliceGate, Threshold
     from components.span_gate.config import DistanceGate, GatesConfig, VolumeGate
     from models.config import AlignmentConfig, AlsConfig, MimicConfig, MindConfig, WarmStartConfig
+    from pipeline.airflow.config import ScheduleConfig
     from serving.config import ServingConfig, TlsConfig, TowerConfig, VersionPolicy
 
     models = [PipelineConfig, Feature, ModelConfig, MimicConfig, AlignmentConfig, TrainConfig, NegativesConfig]
@@ -82,7 +83,7 @@ def test_the_template_explains_every_key() -> None:
     models += [ServingConfig, VersionPolicy, TlsConfig, TowerConfig]
     models += [ingestion.DataConfig, ingestion.InteractionFiles, ingestion.ItemFiles, ingestion.QueryFiles]
     models += [ingestion.SplitByLast, ingestion.SplitByTime, ingestion.SplitBySpan, WarmStartConfig]
-    models += [GatesConfig, VolumeGate, DistanceGate, SliceGate]
+    models += [GatesConfig, VolumeGate, DistanceGate, SliceGate, ScheduleConfig]
     missing = {key for model in models for key in keys(model) if key not in text}
     assert missing == set()
 

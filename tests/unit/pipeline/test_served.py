@@ -1,0 +1,90 @@
+"""check-served: what the server must answer, and what is said when it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+import pytest
+
+from pipeline.served import ServedError, check_served
+from serving.proto import retrieval_pb2, retrieval_pb2_grpc
+from serving.queries import write_queries
+
+
+class _Server(retrieval_pb2_grpc.RetrievalServiceServicer):
+    """Answers with `versions`, one after the other, then with the last of them again."""
+
+    def __init__(self) -> None:
+        self.versions = [(0, 0)]
+        self.known, self.items = True, ["a"]
+        self.asked: list[str] = []
+
+    def Recommend(self, request, context):
+        self.asked.append(request.query_id)
+        tower, index = self.versions.pop(0) if len(self.versions) > 1 else self.versions[0]
+        return retrieval_pb2.RecommendResponse(
+            items=[retrieval_pb2.Recommendation(item_id=item) for item in self.items],
+            tower_version=tower,
+            index_version=index,
+            known_query=self.known,
+        )
+
+
+@pytest.fixture
+def served() -> Iterator[tuple[_Server, str]]:
+    server, servicer = grpc.server(futures.ThreadPoolExecutor(1)), _Server()
+    retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield servicer, f"127.0.0.1:{port}"
+    server.stop(0)
+
+
+@pytest.fixture
+def releases(tmp_path: Path) -> Path:
+    """Versions 5 and 7, the newer with queries u and v."""
+    for version in (5, 7):
+        write_queries(tmp_path / str(version) / "queries", [(b"u", b""), (b"v", b"")])
+    return tmp_path
+
+
+def test_a_server_with_the_newest_release(served: tuple[_Server, str], releases: Path) -> None:
+    server, address = served
+    server.versions = [(7, 7)]
+    assert check_served(releases, "m", address, wait_seconds=0) == 7
+    assert server.asked == ["u", "v"]
+
+
+def test_a_server_gets_time_to_load_it(served: tuple[_Server, str], releases: Path) -> None:
+    server, address = served
+    server.versions = [(5, 5), (7, 7)]
+    assert check_served(releases, "m", address, wait_seconds=60) == 7
+
+
+def test_an_older_release_or_a_mixed_pair(served: tuple[_Server, str], releases: Path) -> None:
+    server, address = served
+    for pair in ((5, 5), (7, 5)):
+        server.versions = [pair]
+        text = f"answers with tower {pair[0]} and index {pair[1]}; the newest release is 7"
+        with pytest.raises(ServedError, match=text):
+            check_served(releases, "m", address, wait_seconds=0)
+
+
+def test_a_server_that_knows_nobody_or_nothing(served: tuple[_Server, str], releases: Path) -> None:
+    server, address = served
+    server.versions, server.items = [(7, 7)], []
+    with pytest.raises(ServedError, match="query 'u' is in release 7, but the answer has 0 items for it"):
+        check_served(releases, "m", address, wait_seconds=0)
+    server.known, server.items = False, ["a"]
+    with pytest.raises(ServedError, match="query 'u' is in release 7, but the server does not know it"):
+        check_served(releases, "m", address, wait_seconds=0)
+
+
+def test_no_server_and_no_release(releases: Path, tmp_path: Path) -> None:
+    with pytest.raises(ServedError, match=r"^127\.0\.0\.1:1: UNAVAILABLE"):
+        check_served(releases, "m", "127.0.0.1:1", wait_seconds=0)
+    with pytest.raises(ServedError, match="there is no release yet"):
+        check_served(tmp_path / "none", "m", "127.0.0.1:1", wait_seconds=0)
