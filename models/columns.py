@@ -66,7 +66,17 @@ class Moment(Frozen):
     period: PositiveInt
 
 
-Column = Annotated[Lookup | Buckets | ZScore | Moment, Field(discriminator="kind")]
+class Period(Frozen):
+    """1 + how many starts are no later than a moment."""
+
+    kind: Literal["period"] = "period"
+    key: str
+    feature: str
+    starts: tuple[int, ...] = Field(strict=False)  # unix seconds, ascending
+    missing: NonNegativeInt  # stands for no moment
+
+
+Column = Annotated[Lookup | Buckets | ZScore | Moment | Period, Field(discriminator="kind")]
 
 
 class ColumnsConfig(Frozen):
@@ -109,6 +119,8 @@ def _encoder(column: Column, vocabularies: Mapping[str, Mapping[bytes, int]]) ->
         return functools.partial(_bucket, column.boundaries)
     if isinstance(column, ZScore):
         return functools.partial(_z_score, column.mean, column.deviation, column.limit)
+    if isinstance(column, Period):
+        return functools.partial(_period, column.starts, column.missing)
     return functools.partial(_moment, column.unit, column.shift, column.period)
 
 
@@ -121,6 +133,11 @@ def _several(width: int, lines: Mapping[bytes, int], values: Sequence[bytes]) ->
     unknown = len(lines) + 1
     found = [lines.get(value, unknown) for value in values if value]
     return np.array([found + [0] * (width - len(found))], np.int64)
+
+
+def _period(starts: tuple[int, ...], missing: int, values: Sequence[int]) -> NDArray:
+    moments = [value for value in values if value != MISSING_TIMESTAMP]
+    return np.array([1 + bisect.bisect_right(starts, moments[0]) if moments else missing], np.int64)
 
 
 def _moment(unit: int, shift: int, period: int, values: Sequence[int]) -> NDArray:

@@ -20,13 +20,17 @@ from numpy.typing import NDArray
 from tensorflow.lite.python.convert import ConverterError
 
 from models import features, preprocessing
-from models.columns import LARGEST_FLOAT32, Buckets, Column, ColumnsConfig, Lookup, Moment, ZScore
+from models.columns import LARGEST_FLOAT32, Buckets, Column, ColumnsConfig, Lookup, Moment, Period, ZScore
 from models.config import Feature, FeatureSpec, Kind
 from models.features import Encoding
 from models.retrieval_model import RetrievalModel
 
 TOWER = "tower.tflite"
 COLUMNS = "tower.json"
+
+LAST_SECOND = 253_402_300_799  # of the year 9999
+_HIGHEST = int(np.float32(LARGEST_FLOAT32).view(np.int32))
+FLOAT_PLACES = (-_HIGHEST - 1, _HIGHEST)
 
 Transform = Callable[[Mapping[str, tf.SparseTensor]], Mapping[str, tf.SparseTensor]]
 
@@ -115,6 +119,8 @@ def _columns(
     name = feature.name
     if feature.kind is Kind.TEXT or feature.hash_buckets is not None:
         raise NotConvertibleError(f"feature {name!r} is {'text' if feature.kind is Kind.TEXT else 'hashed'}")
+    if feature.kind is Kind.TIMESTAMP and feature.buckets is not None:
+        return [_period(feature, encodings[features.moment_key(name)], transform)]
     if feature.kind is Kind.TIMESTAMP:
         hour, day = preprocessing.SECONDS_PER_HOUR, preprocessing.SECONDS_PER_DAY
         return [
@@ -128,13 +134,30 @@ def _columns(
     return [Lookup(key=name, feature=name, file=file, width=width, missing=encodings[name].missing)]
 
 
+def _period(feature: Feature, encoding: Encoding, transform: Transform) -> Period:
+    """Where the buckets of time begin, found by asking the Transform graph, which does not tell it."""
+    buckets = feature.buckets or 0
+    starts = _first_reaching(
+        _transformed(feature.name, encoding.key, transform),
+        np.arange(2, buckets + 1),
+        places=(-1, LAST_SECOND),
+        at=lambda places: np.maximum(places, 0),  # -1 would say that there is none
+    )
+    return Period(key=encoding.key, feature=feature.name, starts=tuple(starts.tolist()), missing=encoding.missing)
+
+
+def _transformed(name: str, key: str, transform: Transform) -> Callable[[NDArray], NDArray]:
+    def transformed(given: NDArray) -> NDArray:
+        values: NDArray = transform(features.from_serving({name: tf.constant(given)}))[key].values.numpy()
+        return values
+
+    return transformed
+
+
 def _number(feature: Feature, transform: Transform) -> Column:
     """What was learned of a number's distribution, found by asking the Transform graph, which does not tell it."""
     name = feature.name
-
-    def transformed(numbers: NDArray[np.float32]) -> NDArray:
-        values: NDArray = transform(features.from_serving({name: tf.constant(numbers)}))[name].values.numpy()
-        return values
+    transformed = _transformed(name, name, transform)
 
     if feature.buckets is not None:
         boundaries = _first_reaching(transformed, np.arange(2, feature.buckets + 1))
@@ -148,24 +171,32 @@ def _number(feature: Feature, transform: Transform) -> Column:
     return ZScore(key=name, feature=name, mean=start - low * deviation, deviation=deviation, limit=limit)
 
 
-def _first_reaching(function: Callable[[NDArray[np.float32]], NDArray], levels: NDArray) -> NDArray[np.float32]:
-    """The smallest float32 at which a function that never falls reaches each level, by bisection over all of them.
+def _first_reaching(
+    function: Callable[[NDArray], NDArray],
+    levels: NDArray,
+    places: tuple[int, int] = FLOAT_PLACES,
+    at: Callable[[NDArray[np.int64]], NDArray] | None = None,
+) -> NDArray:
+    """The smallest value at which a function that never falls reaches each level, by bisection over all values.
 
     Args:
-      function: float32 [n] to [n].
+      function: [n] to [n].
       levels: ascending.
+      places: the range of places, the first of which reaches none.
+      at: place to value; None for all finite float32.
 
     Returns:
-      float32 [<= levels]: those that it reaches.
+      [<= levels]: the values, for those levels that are reached.
     """
-    levels = levels[levels <= function(np.array([LARGEST_FLOAT32], np.float32))]
-    highest = int(np.float32(LARGEST_FLOAT32).view(np.int32))
-    low, high = np.full(len(levels), -highest - 1), np.full(len(levels), highest)
+    value = at or _float_at
+    first, last = places
+    levels = levels[levels <= function(value(np.array([last])))]
+    low, high = np.full(len(levels), first), np.full(len(levels), last)
     while (high - low > 1).any():
         middle = (low + high) // 2
-        reached = function(_float_at(middle)) >= levels
+        reached = function(value(middle)) >= levels
         low, high = np.where(reached, low, middle), np.where(reached, middle, high)
-    return _float_at(high)
+    return value(high)
 
 
 def _float_at(place: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -200,8 +200,14 @@ def recommend(
     label: Annotated[str, typer.Option(help="Of the release to ask; the server's choice if there is none.")] = "",
     config: ConfigOption = DEFAULT_CONFIG,
     address: Annotated[str | None, typer.Option(help="host:port instead of the configuration's.")] = None,
+    ca: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="PEM of who signed the server's certificate.")
+    ] = None,
+    token: Annotated[str | None, typer.Option(envvar="RETRIEVAL_TOKEN", help="Where the server wants one.")] = None,
 ) -> None:
     """Ask a running server for recommendations."""
+    import grpc
+
     from pipeline.report import print_recommendations
     from serving.client import RetrievalClient, RetrievalError
 
@@ -209,7 +215,8 @@ def recommend(
     target = address or f"{loaded.serving.host}:{loaded.serving.port}"
     shown = [loaded.data.items.category, *loaded.data.items.show]
     try:
-        with RetrievalClient(target) as client:
+        credentials = None if ca is None else grpc.ssl_channel_credentials(ca.read_bytes())
+        with RetrievalClient(target, credentials=credentials, token=token) as client:
             answer = client.recommend(
                 query_id=query_id,
                 k=k,

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -18,7 +16,7 @@ import grpc
 from serving.messages import Item, Recommendations, Request, recommendations
 from serving.proto import retrieval_pb2, retrieval_pb2_grpc
 
-__all__ = ["Item", "Recommendations", "Request", "RetrievalClient", "RetrievalError", "Tls"]
+__all__ = ["Item", "Recommendations", "Request", "RetrievalClient", "RetrievalError"]
 
 MAX_MESSAGE_BYTES = 64 << 20
 # Requests change nothing, so each may be sent again; the deadline holds for all attempts together.
@@ -47,27 +45,6 @@ class RetrievalError(RuntimeError):
         self.message = message
 
 
-@dataclass(frozen=True)
-class Tls:
-    """PEM files of a connection by TLS.
-
-    Attributes:
-      root_certificates: what the server's certificate is checked against; None for gRPC's own.
-      client_certificate, client_key: where the server wants to know the client; both or neither.
-    """
-
-    root_certificates: Path | None = None
-    client_certificate: Path | None = None
-    client_key: Path | None = None
-
-    def credentials(self) -> grpc.ChannelCredentials:
-        """Raises ValueError where one half of the client's pair is missing, OSError where a file cannot be read."""
-        if (self.client_certificate is None) != (self.client_key is None):
-            raise ValueError("client_certificate and client_key go together: give both or neither")
-        files = (self.root_certificates, self.client_key, self.client_certificate)
-        return grpc.ssl_channel_credentials(*(None if file is None else file.read_bytes() for file in files))
-
-
 class RetrievalClient:
     """Talks to one server over one channel, which it opens at the first request. Safe for several threads.
 
@@ -75,29 +52,31 @@ class RetrievalClient:
     Use it as a context manager, or call `close`.
     """
 
-    def __init__(self, address: str, timeout: float = 5.0, *, tls: Tls | None = None, token: str | None = None) -> None:
-        """Prepares the channel.
-
-        Args:
-          address: host:port.
-          timeout: seconds until a request is given up, pauses included.
-          tls: None for a connection in the clear.
-          token: sent with each request as `authorization: Bearer TOKEN`; without tls anybody on the way can read it.
-
-        Raises:
-          ValueError, OSError: see Tls.credentials.
+    def __init__(
+        self,
+        address: str,
+        timeout: float = 5.0,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
+    ) -> None:
+        """Args:
+        address: host:port.
+        timeout: seconds until a request is given up, pauses included.
+        credentials: of grpc.ssl_channel_credentials; None for a server without TLS.
+        token: one of the server's tokens, where it wants one; without TLS anybody on the way can read it.
         """
         self._timeout = timeout
-        self._metadata = (("authorization", f"Bearer {token}"),) if token is not None else ()
+        self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
         options = [
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ("grpc.service_config", json.dumps(RETRIES)),
         ]
-        if tls is None:
+        if credentials is None:
             self._channel = grpc.insecure_channel(address, options)
         else:
-            self._channel = grpc.secure_channel(address, tls.credentials(), options)
+            self._channel = grpc.secure_channel(address, credentials, options)
         self._stub = retrieval_pb2_grpc.RetrievalServiceStub(self._channel)
 
     def recommend(self, *, timeout: float | None = None, **request: Any) -> Recommendations:

@@ -13,9 +13,10 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2, regression_pb2
 
 from serving.predict import CLASSIFY, REGRESS, call
+from serving.remote_tower import AnyTower
 from serving.status import RequestError, invalid
 from serving.tensors import dtype_of
-from serving.tower import SERVING_DEFAULT, Tower
+from serving.tower import SERVING_DEFAULT
 
 INPUTS = "inputs"
 CLASSES = "classes"
@@ -24,7 +25,9 @@ OUTPUTS = "outputs"
 KINDS = {CLASSIFY: "classification", REGRESS: "regression"}
 
 
-def classify(tower: Tower, signature_name: str, examples: input_pb2.Input) -> classification_pb2.ClassificationResult:
+def classify(
+    tower: AnyTower, signature_name: str, examples: input_pb2.Input
+) -> classification_pb2.ClassificationResult:
     """Classes, scores or both of each example.
 
     Args:
@@ -39,14 +42,14 @@ def classify(tower: Tower, signature_name: str, examples: input_pb2.Input) -> cl
     return _classify(tower, signature_name, signature, _serialised(examples))
 
 
-def regress(tower: Tower, signature_name: str, examples: input_pb2.Input) -> regression_pb2.RegressionResult:
+def regress(tower: AnyTower, signature_name: str, examples: input_pb2.Input) -> regression_pb2.RegressionResult:
     """One value of each example; arguments and errors as `classify`, the method is tensorflow/serving/regress."""
     signature = _named(tower, signature_name, REGRESS)
     return _regress(tower, signature_name, signature, _serialised(examples))
 
 
 def multi_inference(
-    tower: Tower, tasks: Sequence[inference_pb2.InferenceTask], examples: input_pb2.Input
+    tower: AnyTower, tasks: Sequence[inference_pb2.InferenceTask], examples: input_pb2.Input
 ) -> list[inference_pb2.InferenceResult]:
     """Several signatures on the same examples; the results' model specs are left empty.
 
@@ -84,7 +87,7 @@ def multi_inference(
     return results
 
 
-def _named(tower: Tower, name: str, method: str) -> meta_graph_pb2.SignatureDef:
+def _named(tower: AnyTower, name: str, method: str) -> meta_graph_pb2.SignatureDef:
     if name not in tower.signature_defs:
         raise invalid(f"No signature was found with the name: {name}")
     signature = tower.signature_defs[name]
@@ -130,7 +133,7 @@ def _serialised(request: input_pb2.Input) -> list[bytes]:
 
 
 def _classify(
-    tower: Tower, name: str, signature: meta_graph_pb2.SignatureDef, examples: Sequence[bytes]
+    tower: AnyTower, name: str, signature: meta_graph_pb2.SignatureDef, examples: Sequence[bytes]
 ) -> classification_pb2.ClassificationResult:
     outputs = call(tower, name, {INPUTS: np.array(examples, dtype=object)})
     classes = outputs[CLASSES] if CLASSES in signature.outputs else None
@@ -167,7 +170,7 @@ def _check_table(output: str, table: NDArray, dtype: tf.DType, rows: int) -> Non
 
 
 def _regress(
-    tower: Tower, name: str, signature: meta_graph_pb2.SignatureDef, examples: Sequence[bytes]
+    tower: AnyTower, name: str, signature: meta_graph_pb2.SignatureDef, examples: Sequence[bytes]
 ) -> regression_pb2.RegressionResult:
     values = call(tower, name, {INPUTS: np.array(examples, dtype=object)})[OUTPUTS]
     if not (values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1)):

@@ -19,12 +19,17 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import ThreadingMixIn
 from typing import Any
 
+from serving.access import Tokens
+
 MAX_BODY_BYTES = 16 << 20  # as Python's values JSON takes some ten times its length
 MAX_CONNECTIONS = 64  # each has a thread
 IDLE_SECONDS = 30.0  # between two requests on one connection
 REQUEST_SECONDS = 10.0  # from a request's first byte to its last
 ANSWER_SECONDS = 10.0
+CLOSE_SECONDS = 1.0  # for the threads of closed connections to end
 POLL_SECONDS = 0.1  # how long a stop takes to be noticed
+
+BARE = b"HTTP/1.1 %b\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 logger = logging.getLogger(__name__)
 
@@ -49,18 +54,19 @@ Answer = Callable[[str, str, bytes], Reply]  # of method, path without the query
 class HttpServer:
     """Listens from its creation, answers from `start` to `stop`."""
 
-    def __init__(self, host: str, port: int, answer: Answer) -> None:
+    def __init__(self, host: str, port: int, answer: Answer, tokens: Tokens | None = None) -> None:
         """Takes the port.
 
         Args:
           host: an address of this machine.
           port: 0 for any free one.
           answer: called by several threads at a time.
+          tokens: that open the server; None: anybody may ask.
 
         Raises:
           OSError: the port is taken, or the host is not this machine's.
         """
-        self._server = _Server(host, port, answer)
+        self._server = _Server(host, port, answer, tokens)
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(POLL_SECONDS,), name="rest", daemon=True
@@ -83,7 +89,8 @@ class _Server(ThreadingMixIn, HTTPServer):
     block_on_close = False  # `drain` waits, with a limit
     request_queue_size = 128
 
-    def __init__(self, host: str, port: int, answer: Answer) -> None:
+    def __init__(self, host: str, port: int, answer: Answer, tokens: Tokens | None) -> None:
+        self.tokens = tokens
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.answer = answer
         self.stopping = False
@@ -103,7 +110,7 @@ class _Server(ThreadingMixIn, HTTPServer):
         if not self._free.acquire(blocking=False):
             with contextlib.suppress(OSError):
                 request.setblocking(False)
-                request.send(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+                request.send(BARE % b"503 Service Unavailable")
             self.shutdown_request(request)
             return
         self.mark(request, busy=False)
@@ -139,11 +146,13 @@ class _Server(ThreadingMixIn, HTTPServer):
             for connection in self._open:
                 with contextlib.suppress(OSError):  # closed already
                     connection.shutdown(socket.SHUT_RDWR)  # its thread wakes up and ends
-            self._changed.wait_for(lambda: not self._open, grace)
+            self._changed.wait_for(lambda: not self._open, min(grace, CLOSE_SECONDS))
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A caller that goes away or is too slow ends up in the handler; what comes here is a defect."""
         logger.exception("an HTTP request failed")
+        with contextlib.suppress(OSError):
+            request.sendall(BARE % b"500 Internal Server Error")
 
 
 class _TimedReader(io.RawIOBase):
@@ -193,6 +202,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answers a request of any method that the base class should not refuse by itself."""
         self.server.mark(self.connection, busy=True)
+        if self.server.tokens is not None and not self.server.tokens.open_to(self.headers.get("Authorization", "")):
+            self.send_error(HTTPStatus.UNAUTHORIZED, "The request needs the header Authorization: Bearer <token>")
+            return
         body = self._body()
         if body is not None:
             self._send(self.server.answer(self.command, self.path.partition("?")[0], body))

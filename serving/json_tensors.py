@@ -6,7 +6,6 @@ https://www.tensorflow.org/tfx/serving/api_rest. NaN, Infinity and -Infinity are
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import math
 from collections.abc import Callable, Iterable
@@ -172,7 +171,7 @@ def to_bytes(value: Any) -> bytes:
         return value.encode() if isinstance(value, str) else base64.b64decode(value[B64], validate=True)
     except UnicodeEncodeError as error:
         raise invalid(f"JSON Value: {show(value)} has half of a surrogate pair") from error
-    except (binascii.Error, ValueError) as error:
+    except ValueError as error:
         raise invalid("Unable to base64 decode") from error
 
 

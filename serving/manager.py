@@ -15,11 +15,12 @@ import weakref
 from pathlib import Path
 
 from serving.canary import check_canary
-from serving.config import VersionPolicy
+from serving.config import TowerConfig, VersionPolicy
 from serving.release import ReleaseError, list_versions
 from serving.retriever import Retriever, load_release
 from serving.served import Current, Served, VersionState, VersionStatus
 from serving.state import ServingState, parse, read_bytes
+from serving.status import RequestError
 from serving.versions import Selection, select
 
 POLL_SECONDS = 0.5
@@ -33,21 +34,22 @@ logger = logging.getLogger(__name__)
 class Manager:
     """Watches one releases root. `poll` and all that it calls run under one lock; requests never take it."""
 
-    def __init__(self, root: Path, current: Current, policy: VersionPolicy) -> None:
+    def __init__(self, root: Path, current: Current, policy: VersionPolicy, remote: TowerConfig | None = None) -> None:
         """Does nothing yet.
 
         Args:
           root: folder of the releases.
           current: what the servicers answer from; the manager alone writes to it.
           policy: the configuration's.
+          remote: where the towers run; None for this process.
         """
-        self.root, self._current, self._policy = root, current, policy
+        self.root, self._current, self._policy, self._remote = root, current, policy, remote
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="releases", daemon=True)
         self._state = ServingState()
         self._state_bytes: bytes | None = None
-        self._refused: dict[int, Stamp] = {}
+        self._refused: dict[int, Stamp | None] = {}  # None: to be tried again at the next look
         self._leaving: dict[int, weakref.ref[Retriever]] = {}
         self._complaints: list[str] = []
 
@@ -141,17 +143,22 @@ class Manager:
     def _try(self, version: int) -> Retriever | None:
         folder = self.root / str(version)
         # Taken first: what changes while it is being read is then read again.
-        stamp = _stamp(folder)
+        stamp: Stamp | None = _stamp(folder)
         self._tell(version, VersionState.LOADING)
         try:
-            retriever = load_release(folder)
+            retriever = load_release(folder, self._remote)
             expected, found = self._current.served.model_name, retriever.manifest.model_name
             if found != expected:
                 raise ReleaseError(f"{folder}: is of model {found!r}, not of {expected!r}")  # noqa: TRY301
             check_canary(folder, retriever)
         except ReleaseError as error:
+            code = DATA_LOSS
+            if self._remote is not None and isinstance(error.__cause__, RequestError):
+                # Nothing is wrong with the files: TensorFlow Serving may have the version when it is next asked.
+                code, _ = error.__cause__.status.value
+                stamp = None
             logger.error("release %d is refused: %s", version, error)  # noqa: TRY400 - the message says it all
-            self._tell(version, VersionState.END, DATA_LOSS, str(error))
+            self._tell(version, VersionState.END, code, str(error))
         except Exception as error:
             # A release must not be able to end the watching, whatever it does to the libraries that read it.
             logger.exception("release %d is refused", version)

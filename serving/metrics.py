@@ -31,6 +31,7 @@ class Metrics:
 
     Attributes:
       requests: gRPC calls by method and status.
+      refused: gRPC calls that no servicer got to see, by status.
       stages: seconds of each stage of a recommendation; `stages.labels(stage).observe(seconds)`.
     """
 
@@ -42,6 +43,12 @@ class Metrics:
         self._registry = CollectorRegistry()
         self.requests = Counter(
             "retrieval_requests", "gRPC calls that a servicer got to see.", ["method", "code"], registry=self._registry
+        )
+        self.refused = Counter(
+            "retrieval_requests_refused",
+            "gRPC calls refused before they were read: too many at a time, or without a token.",
+            ["code"],
+            registry=self._registry,
         )
         self.stages = Histogram(
             "retrieval_stage_seconds",
@@ -116,7 +123,7 @@ class Releases(Collector):
 
 
 class RequestCounter(UnaryInterceptor):
-    """Counts every unary call by method and status. The outermost interceptor, so that it sees what others refuse."""
+    """Counts every unary call by method and status. What admission or the token check refuses is counted apart."""
 
     def __init__(self, metrics: Metrics) -> None:
         super().__init__()

@@ -19,6 +19,7 @@ from models.config import Feature, FeatureSpec, Kind, Side
 SERVING_DEFAULT = "serving_default"
 EMBEDDING = "embedding"
 MISSING: dict[tf.DType, Value] = {tf.string: b"", tf.float32: math.nan, tf.int64: -1}
+STORED_IN = {tf.string: "bytes_list", tf.float32: "float_list", tf.int64: "int64_list"}
 TYPE_NAMES = {tf.string: "strings", tf.float32: "floats", tf.int64: "int64s"}
 
 Values = Sequence[str] | Sequence[bytes] | Sequence[float] | Sequence[int]
@@ -140,11 +141,8 @@ def _checked(name: str, spec: InputSpec, values: Values) -> list[Value]:
 
 
 def _stored(name: str, spec: InputSpec, stored: tf.train.Example | None) -> list[Value]:
-    if stored is None or name not in stored.features.feature:
-        return []
-    feature = stored.features.feature[name]
-    lists = {tf.string: feature.bytes_list, tf.float32: feature.float_list, tf.int64: feature.int64_list}
-    return list(lists[spec.dtype].value)
+    feature = None if stored is None else stored.features.feature.get(name)
+    return [] if feature is None else list(getattr(feature, STORED_IN[spec.dtype]).value)
 
 
 def _bounded(values: list[Value], feature: Feature) -> list[Value]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +13,14 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from serving.config import TowerConfig
 from serving.fallbacks import Fallback, fill
 from serving.filters import Filter
 from serving.index import Hit, ItemIndex
 from serving.queries import QueryStore
 from serving.query_inputs import Values
 from serving.release import INDEX, QUERIES, Manifest, ReleaseError, verify_release
+from serving.remote_tower import AnyTower, RemoteTower
 from serving.status import RequestError
 from serving.tower import Tower
 from serving.warm_up import run_warm_up_requests
@@ -66,7 +69,7 @@ class Retriever:
     """Immutable; safe for any number of threads. A server changes the release by replacing the whole object."""
 
     manifest: Manifest
-    tower: Tower = field(repr=False)
+    tower: AnyTower = field(repr=False)
     index: ItemIndex = field(repr=False)
     queries: QueryStore = field(repr=False)
 
@@ -82,6 +85,7 @@ class Retriever:
         deny: Sequence[Filter] = (),
         min_score: float | None = None,
         effort: float = 1.0,
+        timeout: float = math.inf,
     ) -> Answer:
         """The k items that score highest for a query.
 
@@ -95,9 +99,11 @@ class Retriever:
           deny: no item that matches one of these.
           min_score: only items with this score or a higher one.
           effort: of the search, see ItemIndex.search.
+          timeout: seconds until the caller gives up.
 
         Raises:
           ValueError: neither an id nor features, or a feature or filter is wrong; it says which and what was expected.
+          RequestError: the tower is remote and did not answer.
         """
         if not query_id and not features:
             raise ValueError("the request needs a query_id, features or both")
@@ -105,7 +111,7 @@ class Retriever:
         stored = None if serialised is None else tf.train.Example.FromString(serialised)
         filled = fill(self.manifest.features, query_id, stored, features)
         started = time.perf_counter()
-        embedding = self.tower.embed(query_id, stored, filled.features)
+        embedding = self.tower.embed(query_id, stored, filled.features, timeout)
         tower_us = _microseconds_since(started)
         if not np.isfinite(embedding).all():
             raise ValueError("the query's features give an embedding with NaN or infinity")
@@ -149,15 +155,20 @@ def _microseconds_since(started: float) -> int:
     return round((time.perf_counter() - started) * 1e6)
 
 
-def load_release(folder: Path) -> Retriever:
+def load_release(folder: Path, remote: TowerConfig | None = None) -> Retriever:
     """Verifies, loads and warms up one release.
 
+    Args:
+      folder: the release's.
+      remote: where the tower runs; None for this process.
+
     Raises:
-      ReleaseError: it is damaged, or its model does not load or fails on a warm-up request.
+      ReleaseError: it is damaged, or its model does not load or fails on a warm-up request, or TensorFlow Serving has
+        not loaded it in time.
     """
     manifest = verify_release(folder)
     try:
-        tower = Tower(folder, manifest.features)
+        tower = _tower(folder, manifest, remote)
         retriever = Retriever(manifest, tower, ItemIndex(folder / INDEX), QueryStore(folder / QUERIES))
         _warm_up(folder, retriever)
     except (ValueError, TypeError, KeyError, OSError, DecodeError, RequestError, tf.errors.OpError) as error:
@@ -165,12 +176,20 @@ def load_release(folder: Path) -> Retriever:
     return retriever
 
 
+def _tower(folder: Path, manifest: Manifest, remote: TowerConfig | None) -> AnyTower:
+    if remote is None:
+        return Tower(folder, manifest.features)
+    name, version = manifest.model_name, manifest.version
+    return RemoteTower(folder, manifest.features, model_name=name, version=version, config=remote)
+
+
 def _warm_up(folder: Path, retriever: Retriever) -> None:
     """Runs the model's own warm-up requests, a sample of the queries and one search, so that no user waits for them."""
-    run_warm_up_requests(folder, retriever.tower)
-    stored = retriever.queries.sample(COMPARED_QUERIES)
-    known = [(query_id.decode(), tf.train.Example.FromString(row)) for query_id, row in stored]
-    retriever.tower.use_lite([("", None), *known])
+    if isinstance(retriever.tower, Tower):  # a remote one was warmed up where it runs
+        run_warm_up_requests(folder, retriever.tower)
+        stored = retriever.queries.sample(COMPARED_QUERIES)
+        known = [(query_id.decode(), tf.train.Example.FromString(row)) for query_id, row in stored]
+        retriever.tower.use_lite([("", None), *known])
     embedding = retriever.tower.embed("", None, {})
     if embedding.ndim not in (1, 2) or embedding.shape[-1] != retriever.index.manifest.dimension:
         raise ValueError(

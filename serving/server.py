@@ -1,7 +1,6 @@
 """The retrieval server: synchronous gRPC, the releases of one folder, in one process or several.
 
-python -m serving.server --releases DIR --model NAME [--host HOST] [--port PORT] [--rest-port PORT] [--max-k K]
-                         [--processes N]
+python -m serving.server --releases DIR --model NAME [--config FILE] [--host HOST] [--port PORT]
 
 TensorFlow, which takes seconds to import, is imported by Server: --help and a wrong argument do not wait for it.
 """
@@ -17,7 +16,6 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -26,20 +24,24 @@ from types import FrameType
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import grpc
+import yaml
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from pydantic import ValidationError
 
+from serving.access import AccessError, TokenCheck, Tokens, channel_credentials, server_credentials
+from serving.admission import Admission, WorkerPool
 from serving.config import ServingConfig
 from serving.deadlines import Deadlines
 from serving.http_server import HttpServer
 from serving.metrics import Metrics, RequestCounter
 from serving.proto import retrieval_pb2, retrieval_pb2_grpc
+from serving.receiving import Receiving
 from serving.reflection import add_reflection
 from serving.release import ReleaseError
 
 HEALTH_NAMES = ("", "ModelService", "PredictionService", "retrieval.v1.RetrievalService")
 MAX_MESSAGE_BYTES = 64 << 20  # TensorFlow Serving takes 2 GiB, of which a few callers at a time would be its end
-THREADS = 8
+KEEPALIVE_MS = 20_000  # a peer that vanished without a word is noticed after so long
 WAKE_SECONDS = 0.5
 DRAIN_SECONDS = 10.0  # what is under way at a stop may take so long
 
@@ -62,7 +64,8 @@ class Server:
           config: where to listen, which releases to load, and the limits.
 
         Raises:
-          ServerError: the port is taken, or the host is not this machine's.
+          ServerError: the port is taken, or the host is not this machine's; or a certificate, a key or the token file
+            cannot be used.
         """
         from tensorflow_serving.apis import (
             model_service_pb2,
@@ -80,13 +83,33 @@ class Server:
 
         self._current = Current(model_name)
         self.metrics = Metrics(self._current)
-        self._manager = Manager(releases, self._current, config.version_policy)
+        self._manager = Manager(releases, self._current, config.version_policy, config.tower)
         self._health = health.HealthServicer()
         self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+        pool = WorkerPool(config.max_concurrent, config.max_queued)
+        self._admission = Admission(pool, self.metrics.refused)
+        self._receiving = Receiving(config.receive_seconds)
+        # Outermost first. Receiving hands the others one message a call.
+        interceptors: list[grpc.ServerInterceptor] = [
+            self._admission,
+            self._receiving,
+            RequestCounter(self.metrics),
+            Deadlines(),
+        ]
+        try:
+            tokens = None if config.token_file is None else Tokens(config.token_file)
+            credentials = None if config.tls is None else server_credentials(config.tls)
+            if config.tower is not None and config.tower.ca is not None:
+                channel_credentials(config.tower.ca)
+        except AccessError as error:
+            raise ServerError(str(error)) from error
+        if tokens is not None:
+            interceptors.insert(0, TokenCheck(tokens, self._admission))
         self._server = grpc.server(
-            ThreadPoolExecutor(THREADS, thread_name_prefix="grpc"),
-            interceptors=[RequestCounter(self.metrics), Deadlines()],
+            pool,
+            interceptors=interceptors,
             options=[
+                ("grpc.keepalive_time_ms", KEEPALIVE_MS),
                 ("grpc.so_reuseport", int(config.processes > 1)),
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -105,7 +128,10 @@ class Server:
         add_reflection((prediction_service_pb2, model_service_pb2, retrieval_pb2, health_pb2), self._server)
         host = f"[{config.host}]" if ":" in config.host else config.host
         try:
-            port = self._server.add_insecure_port(f"{host}:{config.port}")
+            if credentials is None:
+                port = self._server.add_insecure_port(f"{host}:{config.port}")
+            else:
+                port = self._server.add_secure_port(f"{host}:{config.port}", credentials)
         except RuntimeError as error:
             raise ServerError(
                 f"cannot listen on {host}:{config.port}: the port is taken, or the host is not this machine's"
@@ -115,7 +141,8 @@ class Server:
         self.rest_address: str | None = None
         if config.rest_port is not None:
             try:
-                self._rest = HttpServer(config.host, config.rest_port, RestApi(self._current, self.metrics).answer)
+                api = RestApi(self._current, self.metrics)
+                self._rest = HttpServer(config.host, config.rest_port, api.answer, tokens)
             except OSError as error:
                 self._server.stop(0)
                 raise ServerError(f"cannot listen on {host}:{config.rest_port}: {error.strerror}") from error
@@ -130,6 +157,7 @@ class Server:
         Raises:
           ReleaseError: there is no release that can be served, or the releases' state file is broken.
         """
+        self._receiving.start()
         self._server.start()
         if self._rest is not None:
             self._rest.start()
@@ -149,6 +177,8 @@ class Server:
         if self._rest is not None:
             self._rest.stop(grace)
         drained.wait()
+        self._receiving.stop()
+        self._admission.stop()
 
     def _set_health(self, status: int) -> None:
         for name in HEALTH_NAMES:
@@ -170,7 +200,7 @@ def serve(releases: Path, model_name: str, config: ServingConfig, on_ready: Call
       on_ready: gets `serving MODEL version V on HOST:PORT` when the server answers.
 
     Raises:
-      ServerError: the port cannot be had.
+      ServerError: the port cannot be had, or a certificate, a key or the token file cannot be used.
       ReleaseError: there is no release that can be served, or the releases' state file is broken.
     """
     with stopped_by_signals() as stopped:
@@ -211,27 +241,23 @@ def log_to_stderr() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line. Returns the exit code: 0 after a signal, 1 if the server cannot start."""
-    defaults = ServingConfig()
     parser = argparse.ArgumentParser(prog="python -m serving.server", description="Serves the releases of a folder.")
     parser.add_argument("--releases", type=Path, required=True, help="root folder of the releases")
     parser.add_argument("--model", required=True, help="the model's name")
-    parser.add_argument("--host", default=defaults.host)
-    parser.add_argument("--port", type=int, default=defaults.port, help="0: any free port")
-    parser.add_argument("--rest-port", type=int, help="REST and Prometheus; 0: any free port, left out: neither")
-    parser.add_argument("--max-k", type=int, default=defaults.max_k, help="a request for more items is refused")
-    parser.add_argument("--processes", type=int, default=defaults.processes, help="so many share the port")
+    parser.add_argument("--config", type=Path, help="YAML file with the keys of a configuration's `serving` section")
+    parser.add_argument("--host", help="instead of the file's")
+    parser.add_argument("--port", type=int, help="instead of the file's; 0: any free port")
+    parser.add_argument("--processes", type=int, help="instead of the file's; so many share the port")
     options = parser.parse_args(arguments)
     log_to_stderr()
     try:
-        config = ServingConfig(
-            host=options.host,
-            port=options.port,
-            rest_port=options.rest_port,
-            max_k=options.max_k,
-            processes=options.processes,
-        )
+        keys = {} if options.config is None else yaml.safe_load(options.config.read_text(encoding="utf-8")) or {}
+        given = {name: value for name in ("host", "port", "processes") if (value := getattr(options, name)) is not None}
+        config = ServingConfig.model_validate({**keys, **given})
     except ValidationError as error:
-        parser.error("; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in error.errors()))
+        parser.error("; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()))
+    except (OSError, yaml.YAMLError, TypeError, ValueError) as error:
+        parser.error(f"{options.config}: {' '.join(str(error).split())}")
     from serving.processes import serve_in_processes
 
     try:

@@ -54,7 +54,10 @@ class RetrievalService(retrieval_pb2_grpc.RetrievalServiceServicer):
         started = time.perf_counter()
         served = self._served(request, context)
         try:
-            return self._answer(*_chosen(served, request, request.query_id), request, started)
+            chosen = _chosen(served, request, request.query_id)
+            return self._answer(*chosen, request, started, context.time_remaining())
+        except RequestError as error:
+            refuse(context, error.status, error.message)
         except ValueError as error:
             refuse(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
 
@@ -73,7 +76,10 @@ class RetrievalService(retrieval_pb2_grpc.RetrievalServiceServicer):
             try:
                 _check_leaves_the_release_to_the_batch(one)
                 chosen = _chosen(served, request, one.query_id)
-                result.response.CopyFrom(self._answer(*chosen, one, started))
+                result.response.CopyFrom(self._answer(*chosen, one, started, context.time_remaining()))
+            except RequestError as error:
+                result.code, _ = error.status.value
+                result.message = error.message
             except ValueError as error:
                 result.code, _ = grpc.StatusCode.INVALID_ARGUMENT.value
                 result.message = str(error)
@@ -99,9 +105,12 @@ class RetrievalService(retrieval_pb2_grpc.RetrievalServiceServicer):
         return served
 
     def _answer(
-        self, retriever: Retriever, label: str, request: retrieval_pb2.RecommendRequest, started: float
+        self, retriever: Retriever, label: str, request: retrieval_pb2.RecommendRequest, started: float, timeout: float
     ) -> retrieval_pb2.RecommendResponse:
-        """Raises ValueError where the request is wrong; it says which field and what was expected."""
+        """Raises ValueError where the request is wrong; it says which field and what was expected.
+
+        And RequestError where the tower is remote and did not answer.
+        """
         self._check(request)
         known = retriever.index.manifest.attributes
         item_features = dict.fromkeys(request.item_features)
@@ -120,6 +129,7 @@ class RetrievalService(retrieval_pb2_grpc.RetrievalServiceServicer):
             deny=_filters(request.deny),
             min_score=request.min_score if request.HasField("min_score") else None,
             effort=request.search_effort if request.HasField("search_effort") else 1.0,
+            timeout=timeout,
         )
         response = _response(retriever, label, answer, item_features)
         times = response.microseconds

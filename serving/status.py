@@ -6,6 +6,8 @@ from typing import NoReturn
 
 import grpc
 
+MAX_MESSAGE = 1000  # characters; gRPC drops an answer whose trailers pass a few KiB, and with it the status
+
 
 class RequestError(Exception):
     """A request that cannot be answered; the text is for the caller."""
@@ -23,5 +25,5 @@ def invalid(message: str) -> RequestError:
 
 def refuse(context: grpc.ServicerContext, status: grpc.StatusCode, message: str) -> NoReturn:
     """Ends the call with a status and a message for the caller."""
-    context.abort(status, message)
+    context.abort(status, message if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE] + "...")
     raise AssertionError("gRPC's abort has returned")

@@ -9,7 +9,7 @@ import tensorflow as tf
 from numpy.typing import DTypeLike, NDArray
 from tensorflow.core.framework import tensor_pb2
 
-MAX_ELEMENTS = 1 << 24  # a shape alone can ask for any amount of memory: one value may stand for all of a tensor
+MAX_ELEMENTS = 1 << 20  # a shape alone can ask for any amount of memory: one value may stand for all of a tensor
 
 # dtype -> the field that holds its values, and the type by which they are written there
 TYPED_FIELDS: dict[tf.DType, tuple[str, DTypeLike]] = {
@@ -46,7 +46,7 @@ def decode(proto: tensor_pb2.TensorProto) -> NDArray:
     sizes = [dim.size for dim in proto.tensor_shape.dim]
     if proto.tensor_shape.unknown_rank or any(size < 0 for size in sizes):
         raise ValueError("the shape is not complete")
-    if math.prod(sizes) > MAX_ELEMENTS:
+    if math.prod(max(size, 1) for size in sizes) > MAX_ELEMENTS:  # of [2**40, 0] a sum makes 2**40 values
         raise ValueError(f"the shape {sizes} has more than {MAX_ELEMENTS} elements")
     try:
         if proto.dtype == tf.string.as_datatype_enum and proto.tensor_content:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -43,9 +44,16 @@ class Tower:
         self._embed = self.signatures[SERVING_DEFAULT]
 
     def embed(
-        self, query_id: str, stored: tf.train.Example | None, features: Mapping[str, Values]
+        self,
+        query_id: str,
+        stored: tf.train.Example | None,
+        features: Mapping[str, Values],
+        timeout: float = math.inf,
     ) -> NDArray[np.float32]:
-        """The embedding of one query; the arguments and errors are those of QueryInputs.values.
+        """The embedding of one query; the arguments and errors are those of QueryInputs.values, and besides:
+
+        Args:
+          timeout: seconds until the caller gives up; what runs in this process is not given up.
 
         Returns:
           float32 [dimension], or [vectors, dimension] of a model with several a query.

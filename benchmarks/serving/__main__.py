@@ -6,6 +6,7 @@ benchmarks/serving/README.md says how to read it. Releases are built once and ke
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -13,12 +14,18 @@ import shutil
 import sys
 from pathlib import Path
 
-from benchmarks.serving import synthetic
 from benchmarks.serving.process import BenchmarkError, Server, ask, run, serving, tensorflow_seconds
 from benchmarks.serving.report import table
 
 ROOT = Path("runs/bench/serving")
 RESULTS = "results.json"
+# A change of any of these builds the releases anew.
+SOURCES = (
+    "benchmarks/serving/synthetic.py",
+    "benchmarks/serving/build.py",
+    "serving/searcher.py",
+    "serving/release.py",
+)
 CLIENTS = 32
 OPEN_LOOP_SHARE = 0.7  # of what the clients got answered
 
@@ -29,7 +36,8 @@ def releases(items: int) -> Path:
     Raises:
       BenchmarkError: it could not be built.
     """
-    folder = ROOT / f"{items}-v{synthetic.VERSION}"
+    code = hashlib.sha256(b"".join(Path(source).read_bytes() for source in SOURCES)).hexdigest()
+    folder = ROOT / f"{items}-{code[:12]}"
     if not (folder / "done").exists():
         shutil.rmtree(folder, ignore_errors=True)
         _tell(f"building releases of {items:,} items")

@@ -22,7 +22,7 @@ from models.columns import Buckets, ColumnsConfig, Lookup
 from models.config import FeatureSpec
 from models.layers.pooling import mean_of_rows
 from models.lite import COLUMNS, TOWER, convert
-from serving.index import build_index
+from serving.index_builder import build_index
 from serving.index_manifest import read_manifest, write_manifest
 from serving.release import folder_fingerprint, write_release
 

@@ -1,9 +1,9 @@
 """Items and queries with a known generator: clusters that overlap, so that the nearest items are a fair question.
 
 Item i belongs to centre i mod CENTRES. Centres are standard normal in DIMENSION dimensions, an item is its centre plus
-standard normal noise of the same size, brought to unit length. A user's own vector is drawn like an item's; the query
-tower (benchmarks.serving.build) adds HISTORY_SHARE times the mean of the history's vectors, which are items of the
-user's centre, and normalises. Imports no TensorFlow.
+standard normal noise NOISE times as wide, brought to unit length. A user's own vector is drawn like an item's; the
+query tower (benchmarks.serving.build) adds HISTORY_SHARE times the mean of the history's vectors, which are items of
+the user's centre, and normalises. Imports no TensorFlow.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 DIMENSION = 32
 CENTRES = 2_000
 USERS = 20_000
+NOISE = 0.75  # two items of one centre then have a cosine of 1 / (1 + NOISE^2) = 0.64 on average
 KNOWN_ITEMS = 20_000  # the items that the history's vocabulary knows; CENTRES divides it
 HISTORY = 20  # items of a user's history
 HISTORY_SHARE = 0.3
 MODEL_NAME = "synthetic"
-VERSION = 1  # of all this: a change builds the releases anew
 
 
 def _around_centres(count: int, seed: int) -> NDArray[np.float32]:
     centres = np.random.default_rng(0).standard_normal((CENTRES, DIMENSION), np.float32)
     noise = np.random.default_rng(seed).standard_normal((count, DIMENSION), np.float32)
-    noise += centres[np.arange(count) % CENTRES]
+    noise = NOISE * noise + centres[np.arange(count) % CENTRES]
     return noise / np.linalg.norm(noise, axis=1, keepdims=True)
 
 

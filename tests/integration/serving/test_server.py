@@ -196,14 +196,14 @@ def test_not_serving_while_loading(tmp_path: Path, model: Path, monkeypatch: pyt
     server = Server(tmp_path / "r", "tiny", ServingConfig(port=0))
     load, seen = manager.load_release, []
 
-    def observed(folder: Path) -> object:
+    def observed(*arguments: object) -> object:
         seen.extend(health(server.address, service) for service in HEALTH_NAMES)
         with RetrievalClient(server.address, timeout=30) as client:
             try:
                 client.recommend(query_id="alice")
             except RetrievalError as error:
                 seen.append((error.status, error.message))
-        return load(folder)
+        return load(*arguments)
 
     monkeypatch.setattr(manager, "load_release", observed)
     server.start()
@@ -230,8 +230,10 @@ def command(*arguments: object) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_process_stops_in_order(running: Running, tmp_path: Path, number: signal.Signals) -> None:
-    options = ("--port", 0, "--rest-port", 0, "--max-k", 3)
-    arguments = command("--releases", running.release.parent, "--model", "tiny", *options)
+    (tmp_path / "serving.yaml").write_text("max_k: 3\nport: 1\nrest_port: 0")
+    arguments = command(
+        "--releases", running.release.parent, "--model", "tiny", "--port", 0, "--config", tmp_path / "serving.yaml"
+    )
     with (tmp_path / "stderr").open("w") as stderr:
         process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True)
     try:
@@ -366,6 +368,28 @@ def test_main_without_a_release(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["--releases", str(tmp_path), "--model", "tiny", "--port", "0"]) == 1
     assert capsys.readouterr().err.endswith(f"error: there is no release in {tmp_path}\n")
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("max_kk: 3", "error: max_kk: Extra inputs are not permitted"),
+        ("tls: {certificate: a}", "error: tls.key: Field required"),
+        ("- port", "serving.yaml: 'list' object is not a mapping"),
+        ("port: [", "serving.yaml: while parsing a flow node"),
+        (None, "serving.yaml: [Errno 2] No such file or directory"),
+    ],
+)
+def test_main_with_a_file_that_cannot_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, message: str
+) -> None:
+    file = tmp_path / "serving.yaml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(SystemExit) as raised:
+        main(["--releases", str(tmp_path), "--model", "tiny", "--config", str(file)])
+    assert raised.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_main_with_a_port_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

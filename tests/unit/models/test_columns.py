@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from models.columns import Buckets, Columns, ColumnsConfig, Lookup, Moment, ZScore
+from models.columns import Buckets, Columns, ColumnsConfig, Lookup, Moment, Period, ZScore
 
 CONFIG = ColumnsConfig(
     columns=(
@@ -16,6 +16,7 @@ CONFIG = ColumnsConfig(
         ZScore(key="price", feature="price", mean=3.0, deviation=2.0, limit=10.0),
         Moment(key="hour", feature="time", unit=3600, shift=0, period=24),
         Moment(key="weekday", feature="time", unit=86400, shift=3, period=7),
+        Period(key="period", feature="time", starts=(1000, 2000), missing=3),
     )
 )
 NOTHING = {"user": [], "history": [], "age": [], "price": [], "time": []}
@@ -32,9 +33,11 @@ def test_nothing_given(columns: Columns) -> None:
     made = columns(NOTHING)
     assert {key: value.tolist() for key, value in made.items()} == {
         "index": [4], "history": [[0, 0, 0]], "age": [0], "price": [0.0], "hour": [0], "weekday": [0],
+        "period": [3],
     }  # fmt: skip
     assert {key: value.dtype.name for key, value in made.items()} == {
         "index": "int64", "history": "int64", "age": "int64", "price": "float32", "hour": "int64", "weekday": "int64",
+        "period": "int64",
     }  # fmt: skip
 
 
@@ -54,6 +57,10 @@ def test_nothing_given(columns: Columns) -> None:
         ("age", [math.nan], "age", 0),
         ("age", [-math.inf], "age", 0),
         ("age", [1e39], "age", 0),  # infinite as a float32
+        ("time", [999], "period", 1),
+        ("time", [1000], "period", 2),
+        ("time", [2000], "period", 3),
+        ("time", [-1], "period", 3),  # a moment that is not given is the present
         ("price", [4], "price", 0.5),
         ("price", [3e38], "price", 10.0),
         ("price", [-17.5], "price", -10.0),

@@ -15,7 +15,7 @@ from models import data, export, features, lite
 from models.config import FeatureSpec, ModelConfig, TrainConfig
 from models.registry import MODELS, build_model
 from models.retrieval_model import RetrievalModel
-from serving.index import build_index
+from serving.index_builder import build_index
 from serving.lite_tower import LiteTower
 from serving.release import folder_fingerprint, write_release
 from serving.retriever import load_release
@@ -33,6 +33,7 @@ SPEC = FeatureSpec.model_validate(
             *(f.model_dump() for f in toy_data.SPEC.features if f.name != "about"),
             {"name": "income", "kind": "number", "side": "query", "buckets": 4},
             {"name": "likes", "kind": "multi_categorical", "side": "query", "max_values": 2},
+            {"name": "moment", "kind": "timestamp", "side": "interaction", "column": "time", "buckets": 5},
             {"name": "town", "kind": "categorical", "side": "query", "min_count": 2},
         ],
     }
@@ -50,9 +51,11 @@ def raw_train() -> list[helpers.Row]:
     for i, row in enumerate(rows):
         row.pop("about", None)
         row["income"] = [INCOMES[i % 5] + i // 100]
+        row["moment"] = row["time"]
         row["likes"] = ["a", "b", "c"][: i % 4]
         row["town"] = [f"t{i % 250}"]  # fifty of them twice, the others once
     rows[0]["income"] = []
+    rows[1]["moment"] = []
     return rows
 
 

@@ -75,10 +75,11 @@ def test_the_template_explains_every_key() -> None:
     from components.retrieval_evaluator.config import EvaluationConfig, SliceGate, Threshold
     from components.span_gate.config import DistanceGate, GatesConfig, VolumeGate
     from models.config import AlignmentConfig, AlsConfig, MimicConfig, MindConfig, WarmStartConfig
-    from serving.config import ServingConfig, VersionPolicy
+    from serving.config import ServingConfig, TlsConfig, TowerConfig, VersionPolicy
 
     models = [PipelineConfig, Feature, ModelConfig, MimicConfig, AlignmentConfig, TrainConfig, NegativesConfig]
-    models += [MindConfig, AlsConfig, IndexConfig, EvaluationConfig, Threshold, ServingConfig, VersionPolicy]
+    models += [MindConfig, AlsConfig, IndexConfig, EvaluationConfig, Threshold]
+    models += [ServingConfig, VersionPolicy, TlsConfig, TowerConfig]
     models += [ingestion.DataConfig, ingestion.InteractionFiles, ingestion.ItemFiles, ingestion.QueryFiles]
     models += [ingestion.SplitByLast, ingestion.SplitByTime, ingestion.SplitBySpan, WarmStartConfig]
     models += [GatesConfig, VolumeGate, DistanceGate, SliceGate]

@@ -1,22 +1,17 @@
-import datetime
-import ipaddress
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 import grpc
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from serving.client import Request, RetrievalClient, RetrievalError, Tls
+from serving.client import Request, RetrievalClient, RetrievalError
 from serving.messages import feature_value
 from serving.proto import retrieval_pb2, retrieval_pb2_grpc
 from serving.proto.generate import ROOT
+from tests.unit.serving.certificates import Pair, make
 
 
 class Scripted(retrieval_pb2_grpc.RetrievalServiceServicer):
@@ -171,85 +166,51 @@ def test_token() -> None:
         assert "authorization" not in servicer.metadata
 
 
-class Certificates:
-    """Self-signed PEM files of 127.0.0.1, by name."""
-
-    def __init__(self, folder: Path, *names: str) -> None:
-        self.folder = folder
-        now = datetime.datetime.now(datetime.timezone.utc)
-        for name in names:
-            key = ec.generate_private_key(ec.SECP256R1())
-            subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-            address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-            certificate = (
-                x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
-                .not_valid_before(now - datetime.timedelta(days=1))
-                .not_valid_after(now + datetime.timedelta(days=1))
-                .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-                .sign(key, hashes.SHA256())
-            )
-            self.certificate(name).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-            self.key(name).write_bytes(
-                key.private_bytes(
-                    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-                )
-            )
-
-    def certificate(self, name: str) -> Path:
-        return self.folder / f"{name}.pem"
-
-    def key(self, name: str) -> Path:
-        return self.folder / f"{name}.key"
-
-
 @pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp("tls"), "server", "client", "stranger")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pair]:
+    """An authority, a server and a client that it vouches for, and a stranger."""
+    folder = tmp_path_factory.mktemp("tls")
+    authority = make(folder, "authority")
+    known = {name: make(folder, name, authority) for name in ("server", "client")}
+    return {"authority": authority, "stranger": make(folder, "stranger"), **known}
 
 
-def server_credentials(certificates: Certificates, *, knows_clients: bool) -> grpc.ServerCredentials:
-    pair = (certificates.key("server").read_bytes(), certificates.certificate("server").read_bytes())
-    clients = certificates.certificate("client").read_bytes() if knows_clients else None
-    return grpc.ssl_server_credentials([pair], clients, require_client_auth=knows_clients)
+def root(pair: Pair) -> bytes:
+    return pair.certificate.read_bytes()
 
 
-def test_tls(certificates: Certificates) -> None:
-    with served(Scripted(grpc.StatusCode.OK), server_credentials(certificates, knows_clients=False)) as address:
-        with RetrievalClient(address, timeout=30, tls=Tls(certificates.certificate("server"))) as client:
+def server_credentials(pairs: dict[str, Pair], *, knows_clients: bool) -> grpc.ServerCredentials:
+    own = (pairs["server"].key.read_bytes(), pairs["server"].certificate.read_bytes())
+    return grpc.ssl_server_credentials([own], root(pairs["authority"]) if knows_clients else None, knows_clients)
+
+
+def test_tls(pairs: dict[str, Pair]) -> None:
+    trusting = grpc.ssl_channel_credentials(root(pairs["authority"]))
+    with served(Scripted(grpc.StatusCode.OK), server_credentials(pairs, knows_clients=False)) as address:
+        with RetrievalClient(address, timeout=30, credentials=trusting) as client:
             assert client.recommend(query_id="u").tower_version == 7
-        for tls in (None, Tls(certificates.certificate("stranger"))):
+        for credentials in (None, grpc.ssl_channel_credentials(root(pairs["stranger"]))):
             with (
-                RetrievalClient(address, timeout=30, tls=tls) as client,
+                RetrievalClient(address, timeout=30, credentials=credentials) as client,
                 pytest.raises(RetrievalError, match="UNAVAILABLE"),
             ):
                 client.recommend(query_id="u")
 
 
-def test_mutual_tls(certificates: Certificates) -> None:
-    def tls(name: str) -> Tls:
-        return Tls(certificates.certificate("server"), certificates.certificate(name), certificates.key(name))
+def test_mutual_tls(pairs: dict[str, Pair]) -> None:
+    def credentials(pair: Pair) -> grpc.ChannelCredentials:
+        own = pair.key.read_bytes(), pair.certificate.read_bytes()
+        return grpc.ssl_channel_credentials(root(pairs["authority"]), *own)
 
-    with served(Scripted(grpc.StatusCode.OK), server_credentials(certificates, knows_clients=True)) as address:
-        with RetrievalClient(address, timeout=30, tls=tls("client")) as client:
+    with served(Scripted(grpc.StatusCode.OK), server_credentials(pairs, knows_clients=True)) as address:
+        with RetrievalClient(address, timeout=30, credentials=credentials(pairs["client"])) as client:
             assert client.recommend(query_id="u").tower_version == 7
-        for other in (tls("stranger"), Tls(certificates.certificate("server"))):
+        for other in (credentials(pairs["stranger"]), grpc.ssl_channel_credentials(root(pairs["authority"]))):
             with (
-                RetrievalClient(address, timeout=30, tls=other) as client,
+                RetrievalClient(address, timeout=30, credentials=other) as client,
                 pytest.raises(RetrievalError, match="UNAVAILABLE"),
             ):
                 client.recommend(query_id="u")
-
-
-@pytest.mark.parametrize(
-    ("tls", "error", "message"),
-    [
-        (Tls(client_key=Path("k")), ValueError, "client_certificate and client_key go together"),
-        (Tls(root_certificates=Path("nowhere.pem")), FileNotFoundError, r"nowhere\.pem"),
-    ],
-)
-def test_certificates_that_cannot_be_used(tls: Tls, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        RetrievalClient("127.0.0.1:1", tls=tls)
 
 
 @pytest.mark.slow

@@ -58,9 +58,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[ItemIndex, np.ndarr
     [
         (19_999, SearcherConfig(kind="brute_force")),
         (20_000, SearcherConfig(kind="hashing", reorder=300)),
-        (99_999, SearcherConfig(kind="hashing", reorder=300)),
-        # sqrt(100,000) = 316.2; a fifth of 316 is 63.2
-        (100_000, SearcherConfig(kind="hashing", reorder=300, leaves=316, leaves_to_search=64)),
+        (199_999, SearcherConfig(kind="hashing", reorder=300)),
+        # sqrt(200,000) = 447.2; three tenths of 447 are 134.1
+        (200_000, SearcherConfig(kind="hashing", reorder=300, leaves=447, leaves_to_search=135)),
         (1_000_000, SearcherConfig(kind="hashing", reorder=300, leaves=1000, leaves_to_search=100, soar=True)),
     ],
 )
@@ -230,6 +230,22 @@ def test_exclusion_looks_at_more_leaves(tmp_path: Path, monkeypatch: pytest.Monk
         hits = index.search(query, 100, {hit.item_id for hit in best[:1000]})
         found += len({hit.row for hit in hits} & {hit.row for hit in best[1000:]})
     assert found / 2000 > 0.98
+
+
+def test_more_effort_finds_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = SearcherConfig(kind="hashing", leaves=150, leaves_to_search=15, reorder=100)
+    monkeypatch.setattr(index_builder, "choose_searcher", lambda items: tree)
+    embeddings, queries = clustered(25_000)
+    search = build(tmp_path / "i", embeddings)._scann.search
+    best = [set(np.argsort(-(embeddings @ query))[:100].tolist()) for query in queries[:20]]
+
+    def recall(effort: float) -> float:
+        return sum(
+            len(rows & set(search(query, 100, effort).tolist())) for rows, query in zip(best, queries, strict=False)
+        ) / (100 * len(best))
+
+    assert recall(0.2) < recall(1.0) < recall(4.0)
+    assert recall(100.0) > 0.98  # all leaves; what is missed is left to the codes
 
 
 def test_soar_index_loads_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

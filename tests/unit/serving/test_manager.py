@@ -11,19 +11,22 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from serving import manager as module
 from serving import release
-from serving.config import VersionPolicy
+from serving.config import TowerConfig, VersionPolicy
 from serving.manager import DATA_LOSS, UNKNOWN, Manager
 from serving.release import ReleaseError
 from serving.served import Current, VersionState, VersionStatus
 from serving.state import ServingState, change_state
+from serving.status import RequestError
 from tests.unit.serving import tiny
 
+UNAVAILABLE = 14  # google.rpc.Code
 AVAILABLE = VersionStatus(VersionState.AVAILABLE)
 END = VersionStatus(VersionState.END)
 
@@ -169,7 +172,7 @@ def test_release_that_breaks_a_library_does_not_end_the_watching(root: Root, mon
     root.manager.poll()
     second = root.publish()
 
-    def fails(folder: Path) -> None:
+    def fails(*arguments: object) -> None:
         raise MemoryError("too much")
 
     monkeypatch.setattr(module, "load_release", fails)
@@ -178,6 +181,31 @@ def test_release_that_breaks_a_library_does_not_end_the_watching(root: Root, mon
     assert root.current.statuses[second] == VersionStatus(
         VersionState.END, UNKNOWN, f"{root.folder / str(second)}: MemoryError: too much"
     )
+
+
+def test_release_whose_remote_tower_is_not_there_yet_is_tried_again(
+    root: Root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = root.publish()
+    root.manager.poll()
+    second, load = root.publish(), module.load_release
+    remote = TowerConfig(address="127.0.0.1:1")
+    answers = [RequestError(grpc.StatusCode.UNAVAILABLE, "not yet"), None]
+
+    def loads(folder: Path, tower: TowerConfig | None) -> object:
+        assert tower == remote
+        problem = answers.pop(0)
+        if problem is not None:
+            raise ReleaseError("cannot load it") from problem
+        return load(folder)
+
+    monkeypatch.setattr(root.manager, "_remote", remote)
+    monkeypatch.setattr(module, "load_release", loads)
+    root.manager.poll()
+    assert root.answer() == (first, "1-b")
+    assert root.current.statuses[second] == VersionStatus(VersionState.END, UNAVAILABLE, "cannot load it")
+    root.manager.poll()
+    assert root.answer() == (second, "2-b")
 
 
 def test_repaired_release_is_tried_again(root: Root) -> None:

@@ -60,12 +60,23 @@ F = tf.float32.as_datatype_enum
         (tensor_pb2.TensorProto(dtype=F, tensor_shape={"unknown_rank": True}), "the shape is not complete"),
         (tensor_pb2.TensorProto(dtype=F, tensor_shape=shape(2), tensor_content=b"123"), "multiple of element size"),
         (tensor_pb2.TensorProto(dtype=F, tensor_shape=shape(2), float_val=[1, 2, 3]), "negative"),
-        (tensor_pb2.TensorProto(dtype=F, tensor_shape=shape(1 << 40), float_val=[1]), "more than 16777216 elements"),
+        (tensor_pb2.TensorProto(dtype=F, tensor_shape=shape(1 << 40), float_val=[1]), "more than 1048576 elements"),
+        (tensor_pb2.TensorProto(dtype=F, tensor_shape=shape(1 << 40, 0)), "more than 1048576 elements"),
         (tensor_pb2.TensorProto(dtype=0, tensor_shape=shape(1)), "0"),
         (tensor_pb2.TensorProto(dtype=12345, tensor_shape=shape(1)), "12345"),
         (tensor_pb2.TensorProto(dtype=tf.resource.as_datatype_enum, tensor_shape=shape(1)), "20"),
     ],
-    ids=["negative", "unknown rank", "truncated", "too many values", "huge", "no type", "unknown type", "resource"],
+    ids=[
+        "negative",
+        "unknown rank",
+        "truncated",
+        "too many values",
+        "huge",
+        "huge and empty",
+        "no type",
+        "unknown type",
+        "resource",
+    ],
 )
 def test_bad_tensors(proto: tensor_pb2.TensorProto, message: str) -> None:
     with pytest.raises(ValueError, match=message):
