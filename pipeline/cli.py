@@ -126,13 +126,11 @@ def ready(config: ConfigOption = DEFAULT_CONFIG, span: SpanOption = 0) -> None:
 @app.command()
 def history(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """List the training runs: span, metrics, blessing, release."""
-    from rich.console import Console
-
     from pipeline.lineage import print_history
     from pipeline.metadata import Metadata
 
     loaded = load_config(config)
-    print_history(Metadata(loaded.home), loaded.releases, Console(highlight=False))
+    print_history(Metadata(loaded.home), loaded.releases)
 
 
 @app.command()
@@ -140,13 +138,11 @@ def lineage(
     release: Annotated[int, typer.Argument(help="The release's version.")], config: ConfigOption = DEFAULT_CONFIG
 ) -> None:
     """Show what a release was made of: model, those it went on from, spans, input files."""
-    from rich.console import Console
-
     from pipeline.lineage import print_lineage
     from pipeline.metadata import Metadata
 
     loaded = load_config(config)
-    print_lineage(Metadata(loaded.home), release, loaded.releases, Console(highlight=False))
+    print_lineage(Metadata(loaded.home), release, loaded.releases)
 
 
 @app.command()

@@ -168,7 +168,7 @@ def test_clean_leaves_what_is_in_use(workspace: Workspace, first: int, second: i
     done = workspace.call("clean", "--keep", "1")
     assert done.returncode == 0, done.stderr
     assert f"kept: span 2, release {second} (release {second})" in done.stdout
-    # The model of span 1 is what span 2's went on from; the statistics of span 1 nobody needs.
+    # The model of span 1 is what span 2's went on from; its index nobody needs.
     assert [model.is_dir() for model in models] == [True, True]
     assert len(list((artifacts / "ItemIndexer" / "index").iterdir())) == 1
     # Span 2 still comes from the cache.

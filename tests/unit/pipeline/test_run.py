@@ -10,7 +10,7 @@ from pipeline.run import RunError, RunResult, only_one
 
 def test_two_runs_of_one_pipeline_do_not_overlap(tmp_path: Path) -> None:
     with only_one(tmp_path / "shop"):
-        refused = pytest.raises(RunError, match=r"another run of shop is under way \(process \d+\); --wait SECONDS")
+        refused = pytest.raises(RunError, match=r"another run of shop is under way \(process \d+\); start this one")
         with refused, only_one(tmp_path / "shop"):
             pass
         with only_one(tmp_path / "other"):
