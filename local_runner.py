@@ -1,4 +1,4 @@
-"""Entry for the `tfx` command: the pipeline of $RETRIEVAL_CONFIG on this machine."""
+"""Entry for the `tfx` command: the pipeline of $RETRIEVAL_CONFIG on this machine, for the span $RETRIEVAL_SPAN."""
 
 import os
 
@@ -11,4 +11,4 @@ from pipeline.pipeline import create_pipeline
 if __name__ == "__main__":
     logging.set_verbosity(logging.INFO)
     config = load_config(os.environ.get("RETRIEVAL_CONFIG", "configs/movielens.yaml"))
-    tfx.orchestration.LocalDagRunner().run(create_pipeline(config))
+    tfx.orchestration.LocalDagRunner().run(create_pipeline(config, span=int(os.environ.get("RETRIEVAL_SPAN", "0"))))

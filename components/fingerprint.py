@@ -10,12 +10,15 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# What Transform runs; the declared features are parameters of it. A changed tower or loss leaves its rows as they are.
+TRANSFORM_CODE = ("models/features.py", "models/preprocessing.py")
+
 
 def source_fingerprint(*packages: str) -> str:
-    """Hash of all Python sources of the given packages.
+    """Hash of all Python sources of the given packages and modules.
 
     Args:
-      *packages: folders below the project's root, such as "models" or "components/ingestion".
+      *packages: folders or files below the project's root, such as "models" or "components/ingestion.py".
 
     Returns:
       16 hex digits. The same for the same file names and contents, wherever the project lies.
@@ -25,7 +28,8 @@ def source_fingerprint(*packages: str) -> str:
     """
     digest = hashlib.sha256()
     for package in packages:
-        files = sorted((ROOT / package).rglob("*.py"))
+        path = ROOT / package
+        files = [path] if path.is_file() else sorted(path.rglob("*.py"))
         if not files:
             raise FileNotFoundError(f"no Python source in {package}")
         for file in files:

@@ -38,7 +38,7 @@ class Kind(str, Enum):
     MULTI_CATEGORICAL = "multi_categorical"  # several strings
     NUMBER = "number"  # one float
     TEXT = "text"  # one string, split into a bag of lower-case tokens
-    TIMESTAMP = "timestamp"  # one moment; becomes hour of day and day of week, UTC
+    TIMESTAMP = "timestamp"  # one moment; becomes hour of day and day of week, UTC, or one of `buckets` of time
     HISTORY = "history"  # the query's earlier items, made by ingestion
 
 
@@ -79,7 +79,8 @@ class Feature(Frozen):
     hash_buckets: PositiveInt | None = None  # hash into that many rows instead of a vocabulary
     separator: Annotated[str, Field(min_length=1)] = "|"  # between the values of a multi_categorical in CSV
     max_values: PositiveInt = 50  # multi_categorical and text: the first so many; history: the last so many
-    buckets: Annotated[int, Field(ge=2)] | None = None  # number: embed so many quantile buckets instead of a z-score
+    # Embed so many quantile buckets: of a number instead of a z-score, of a timestamp instead of hour and weekday.
+    buckets: Annotated[int, Field(ge=2)] | None = None
     required: bool = False  # check: every row must have a value
     min: float | None = None  # check, number only
     max: float | None = None  # check, number only
@@ -106,8 +107,8 @@ class Feature(Frozen):
             refuse("column", "cannot be set: ingestion makes the history from the interactions")
         if self.kind is Kind.ID and self.side is Side.INTERACTION:
             refuse("side", "must be query or item for kind id")
-        if self.buckets is not None and self.kind is not Kind.NUMBER:
-            refuse("buckets", f"is for numbers, not for kind {self.kind.value}")
+        if self.buckets is not None and self.kind not in (Kind.NUMBER, Kind.TIMESTAMP):
+            refuse("buckets", f"is for numbers and timestamps, not for kind {self.kind.value}")
         if (self.min is not None or self.max is not None) and self.kind is not Kind.NUMBER:
             refuse("min and max", f"are for numbers, not for kind {self.kind.value}")
         if self.min is not None and self.max is not None and self.min > self.max:
@@ -167,6 +168,7 @@ class MimicConfig(Frozen):
     query_weight: NonNegativeFloat = 0.5  # lambda_1 of the paper
     item_weight: NonNegativeFloat = 0.5  # lambda_2 of the paper
     normalise: bool = False  # L2-normalise the augmented vectors; the paper does not
+    centre: bool = False  # mimic what sets an output apart from the batch's mean output; the paper does not
 
 
 class AugmentedConfig(Frozen):

@@ -28,7 +28,7 @@ class DAT(TwoTower):
     Yu et al., "A Dual Augmented Two-tower Model for Online Large-scale Recommendation",
     DLP-KDD 2021.
 
-    Two things are ours, and off by default:
+    Three things are ours, and off by default:
 
     - augmented.query "history": a_u is the `RecencyPooling` of a_v over the query's history, instead
       of a row of its own. a_v has learned what the queries look like that chose v, so a_u says what
@@ -37,6 +37,7 @@ class DAT(TwoTower):
     - augmented.to_output: p = normalise(tower(z) + g a) on both sides, g a learned scalar for each that
       starts at 1. a mimics an output and so lives in the outputs' space; this spares the tower learning
       to pass it on.
+    - mimic.centre: see `MimicLoss`.
 
     Raises:
       ValueError: a_u is to come from the history, and no feature of that kind is declared.
@@ -58,7 +59,7 @@ class DAT(TwoTower):
         if config.augmented.to_output:
             self.query_gain = tf.Variable(1.0, name="query_gain")
             self.item_gain = tf.Variable(1.0, name="item_gain")
-        self.mimic_loss = MimicLoss(normalise)
+        self.mimic_loss = MimicLoss(normalise, config.mimic.centre)
         self.alignment_loss = CategoryAlignmentLoss()
         self.add_means("query_mimic_loss", "item_mimic_loss", "alignment_loss")
         # How well a_u resembles the p_v it mimics: its length, which is 1 for p_v, and the cosine of the two.

@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
-from models import features
+from models import features, lite
 from models.config import FeatureSpec, ModelConfig, TrainConfig
 from models.retrieval_model import RetrievalModel
 
@@ -84,8 +84,8 @@ def export_model(
     columns by name (see `features.serving_signature`), `serialized_examples` raw tf.Examples of interactions or
     queries, `item_examples` raw tf.Examples of items. Stock TensorFlow ops only.
 
-    Beside it `assets.extra/tf_serving_warmup_requests` and `assets.extra/model.json`:
-    {"features", "model", "train"}.
+    Beside it `assets.extra/tf_serving_warmup_requests`, `assets.extra/model.json`: {"features", "model", "train"}, and
+    what `lite.export_lite` writes.
 
     Args:
       model: trained.
@@ -111,3 +111,4 @@ def export_model(
     resolved = {key: config.model_dump(mode="json") for key, config in configs.items()}
     with tf.io.gfile.GFile(str(extra / "model.json"), "w") as file:
         file.write(json.dumps(resolved, indent=2) + "\n")
+    lite.export_lite(model, root.transform.call, spec, folder)

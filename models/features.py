@@ -108,6 +108,10 @@ def weekday_key(name: str) -> str:
     return f"{name}_weekday"
 
 
+def moment_key(name: str) -> str:
+    return f"{name}_moment"
+
+
 def vocabulary_name(feature: Feature, spec: FeatureSpec) -> str:
     """Name of the vocabulary file behind a feature's indices.
 
@@ -123,6 +127,9 @@ def vocabulary_name(feature: Feature, spec: FeatureSpec) -> str:
 
 def _encode(feature: Feature, spec: FeatureSpec, config: ModelConfig, sizes: Vocabularies) -> list[Encoding]:
     dim = feature.embedding_dim or config.embedding_dim
+    if feature.kind is Kind.TIMESTAMP and feature.buckets is not None:
+        # A moment that is not given is the present: the latest of the buckets.
+        return [Encoding(moment_key(feature.name), feature.buckets + 1, dim, missing=feature.buckets)]
     if feature.kind is Kind.TIMESTAMP:
         return [Encoding(hour_key(feature.name), 25, dim), Encoding(weekday_key(feature.name), 8, dim)]
     if feature.kind is Kind.NUMBER:

@@ -41,6 +41,9 @@ class MIND(RetrievalModel):
     the two-tower model, so that all models see the same features; the paper averages the embeddings of an item's
     features.
 
+    The K vectors are not brought to unit length: the highest score counts when served, and an interest that the history
+    says little of, short out of its capsule, must stay short, or its list would push out those of the others.
+
     With `share_item_embedding` the history reads the table of the item's id, as in the paper.
 
     Li et al., "Multi-Interest Network with Dynamic Routing for Recommendation at Tmall", CIKM 2019.
@@ -63,15 +66,15 @@ class MIND(RetrievalModel):
         others = [e for e in encodings.query if e.key != history.key]
         self.query_encoder = FeatureEncoder(others, shared, name="query_encoder") if others else None
         self.capsules = InterestCapsules(config.mind.interests, config.mind.routing_iterations, name="capsules")
-        self.query_tower = self._tower("query_tower")
-        self.item_tower = self._tower("item_tower")
+        self.query_tower = self._tower("query_tower", normalise=False)
+        self.item_tower = self._tower("item_tower", normalise=True)
 
     def own_tables(self) -> dict[str, list[tf.keras.layers.Embedding]]:
         return {features.ITEM_VOCABULARY: [self.history_table]}
 
-    def _tower(self, name: str) -> Tower:
+    def _tower(self, name: str, normalise: bool) -> Tower:
         c = self.config
-        return Tower(c.hidden_units, c.output_dim, c.last_activation, c.dropout, name=name)
+        return Tower(c.hidden_units, c.output_dim, c.last_activation, c.dropout, normalise, name=name)
 
     def query_embeddings(self, columns: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         items = columns[self._history]

@@ -83,20 +83,18 @@ def objective_loss(config: ModelConfig, pairs: Pairs, temperature: float | tf.Te
 
 
 def _in_batch_softmax(pairs: Pairs, temperature: float | tf.Tensor, mask_same_query: bool) -> tf.Tensor:
-    """Columns: the B positives, then every distinct sampled negative once.
+    """Columns: the distinct items among the B positives and the B S draws.
 
-    The expected number of columns of item v among B positives and B S draws is
+    The expected number of copies of item v among them is
     q'(v) = B (p(v) + S q(v)), with p the item's share of the train positives and q the
     sampler's probability: a negative's own, as the sampler wrote it, and for a positive the one
     of the catalogue, which leaves out that the sampler may exclude known items (no query draws
     them, so every other query draws v a little more often; the difference is below a percent
     unless single queries know much of the catalogue).
 
-    A negative drawn n times is one column with log q' - log n: exp(s - log q' + log n) is the
-    sum of its n columns, at a fraction of the cost. Hard negatives are columns of their row alone.
+    Hard negatives are columns of their row alone.
     """
     drawn = tf.reshape(pairs.negatives, [-1])
-    sampled, column = tf.unique(drawn)
     rows, per_positive = tf.unstack(tf.cast(tf.shape(pairs.negatives), tf.float32))
 
     def log_expected(items: tf.Tensor, log_q: tf.Tensor) -> tf.Tensor:
@@ -104,15 +102,21 @@ def _in_batch_softmax(pairs: Pairs, temperature: float | tf.Tensor, mask_same_qu
         return tf.math.log(rows * (share + per_positive * tf.exp(log_q)))
 
     of_draws = log_expected(drawn, tf.reshape(pairs.negative_log_q, [-1]))
-    weight = tf.math.unsorted_segment_sum(tf.exp(-of_draws), column, tf.size(sampled))
     of_positives = log_expected(pairs.positives, tf.gather(pairs.log_q, pairs.positives))
+    weights = tf.math.unsorted_segment_sum(
+        tf.exp(-tf.concat([of_positives, of_draws], axis=0)),
+        tf.concat([pairs.positives, drawn], axis=0),
+        tf.size(pairs.candidates),
+    )
+    with_hard = pairs.hard_negatives.shape[1] != 0
     return in_batch_softmax(
         pairs.queries,
-        tf.concat([pairs.positive_items, tf.gather(pairs.items, sampled)], axis=0),
-        tf.concat([pairs.positives, sampled], axis=0),
-        tf.concat([of_positives, -tf.math.log(weight)], axis=0),
+        pairs.items,
+        pairs.positives,
+        of_positives,
+        tf.math.log(weights),
         temperature,
         query_ids=pairs.query_ids if mask_same_query else None,
-        hard=tf.gather(pairs.items, pairs.hard_negatives),
-        hard_mask=pairs.differ(pairs.hard_negatives),
+        hard=tf.gather(pairs.items, pairs.hard_negatives) if with_hard else None,
+        hard_mask=pairs.differ(pairs.hard_negatives) if with_hard else None,
     )

@@ -19,7 +19,7 @@ from models.config import Feature, FeatureSpec, Kind
 MAX_Z_SCORE = 10.0  # numbers further out are cut: one absurd request must not overflow the tower
 SECONDS_PER_HOUR = 3600
 SECONDS_PER_DAY = 86400
-_EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday; Monday is 0
+EPOCH_WEEKDAY = 3  # 1970-01-01 was a Thursday; Monday is 0
 
 _NOT_WORD = r"[^\p{L}\p{N}]+"
 
@@ -81,18 +81,30 @@ def _positions(column: tf.SparseTensor, vocabulary: Any) -> tf.SparseTensor:
     return tft.apply_vocabulary(column, vocabulary, default_value=-1)
 
 
+def _bucket(column: tf.SparseTensor, buckets: int) -> tf.SparseTensor:
+    """1..buckets, by quantiles; what lies beyond the values of training is in the first or the last."""
+    found = tft.bucketize(column, buckets)
+    return _map(found, found.values + 1)
+
+
 def _number(feature: Feature, column: tf.SparseTensor) -> tf.SparseTensor:
-    if feature.buckets is None:
-        scaled = tft.scale_to_z_score(column)
-        return _map(scaled, tf.clip_by_value(scaled.values, -MAX_Z_SCORE, MAX_Z_SCORE))
-    buckets = tft.bucketize(column, feature.buckets)
-    return _map(buckets, buckets.values + 1)
+    if feature.buckets is not None:
+        return _bucket(column, feature.buckets)
+    scaled = tft.scale_to_z_score(column)
+    return _map(scaled, tf.clip_by_value(scaled.values, -MAX_Z_SCORE, MAX_Z_SCORE))
 
 
 def _moment(feature: Feature, column: tf.SparseTensor) -> dict[str, tf.SparseTensor]:
+    """How popular a kind of item is drifts, and a query tower that knows the moment follows it.
+
+    Covington, Adams, Sargin, "Deep Neural Networks for YouTube Recommendations", RecSys 2016, have the age of the
+    example for this.
+    """
+    if feature.buckets is not None:
+        return {features.moment_key(feature.name): _bucket(column, feature.buckets)}
     seconds = column.values
     hour = tf.math.floormod(tf.math.floordiv(seconds, SECONDS_PER_HOUR), 24)
-    weekday = tf.math.floormod(tf.math.floordiv(seconds, SECONDS_PER_DAY) + _EPOCH_WEEKDAY, 7)
+    weekday = tf.math.floormod(tf.math.floordiv(seconds, SECONDS_PER_DAY) + EPOCH_WEEKDAY, 7)
     return {
         features.hour_key(feature.name): _map(column, hour + 1),
         features.weekday_key(feature.name): _map(column, weekday + 1),
@@ -158,8 +170,8 @@ def preprocessing_fn(inputs: dict[str, tf.SparseTensor], custom_config: dict[str
 
     Returns:
       Sparse columns: one by the name of each feature (a timestamp gives <name>_hour 1..24 and
-      <name>_weekday 1..7, Monday 1, UTC), and query_key, item_key, query_index, candidate_index,
-      category_index.
+      <name>_weekday 1..7, Monday 1, UTC, or with buckets <name>_moment 1..buckets), and query_key, item_key,
+      query_index, candidate_index, category_index.
 
     Raises:
       ValueError: a column is not in the schema, or two outputs have one name.

@@ -9,10 +9,13 @@ from typing import Annotated
 
 import typer
 
+from pipeline import releases_cli
 from pipeline.config import ConfigError, PipelineConfig, load_config
 from pipeline.datasets import DOWNLOADED, FROM_FOLDER, DatasetError
 from pipeline.exit_codes import FAILED, NOT_YET, REFUSED
+from pipeline.options import DEFAULT_CONFIG, ConfigOption, UserError
 from pipeline.stages import Stage
+from serving.release import ReleaseError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -34,15 +37,9 @@ app = typer.Typer(
     """,
 )
 
-ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", envvar="RETRIEVAL_CONFIG", help="The YAML file that says all.")
-]
+app.add_typer(releases_cli.app, name="release")
+
 SpanOption = Annotated[int, typer.Option(min=0, help="The span to run for; {SPAN} in file patterns.")]
-DEFAULT_CONFIG = Path("configs/movielens.yaml")
-
-
-class UserError(RuntimeError):
-    """Something the user can mend; shown without a stack trace."""
 
 
 @app.command()
@@ -129,13 +126,11 @@ def ready(config: ConfigOption = DEFAULT_CONFIG, span: SpanOption = 0) -> None:
 @app.command()
 def history(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """List the training runs: span, metrics, blessing, release."""
-    from rich.console import Console
-
     from pipeline.lineage import print_history
     from pipeline.metadata import Metadata
 
     loaded = load_config(config)
-    print_history(Metadata(loaded.home), loaded.releases, Console(highlight=False))
+    print_history(Metadata(loaded.home), loaded.releases)
 
 
 @app.command()
@@ -143,13 +138,11 @@ def lineage(
     release: Annotated[int, typer.Argument(help="The release's version.")], config: ConfigOption = DEFAULT_CONFIG
 ) -> None:
     """Show what a release was made of: model, those it went on from, spans, input files."""
-    from rich.console import Console
-
     from pipeline.lineage import print_lineage
     from pipeline.metadata import Metadata
 
     loaded = load_config(config)
-    print_lineage(Metadata(loaded.home), release, loaded.releases, Console(highlight=False))
+    print_lineage(Metadata(loaded.home), release, loaded.releases)
 
 
 @app.command()
@@ -173,17 +166,17 @@ def clean(
 def serve(
     config: ConfigOption = DEFAULT_CONFIG,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Instead of serving.port; 0 is any free.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Instead of serving.processes.")] = None,
 ) -> None:
-    """Serve the newest release over gRPC until interrupted."""
-    from serving.release import ReleaseError
+    """Serve the releases over gRPC until interrupted; new ones are picked up (see the command release)."""
+    from serving.processes import serve_in_processes
     from serving.server import ServerError
-    from serving.server import serve as serve_releases
 
     loaded = load_config(config)
-    settings = loaded.serving if port is None else loaded.serving.model_copy(update={"port": port})
+    given = {name: value for name, value in (("port", port), ("processes", processes)) if value is not None}
     try:
-        serve_releases(loaded.releases, loaded.name, settings)
-    except (ReleaseError, ServerError) as e:
+        serve_in_processes(loaded.releases, loaded.name, loaded.serving.model_copy(update=given))
+    except ServerError as e:
         raise UserError(str(e)) from e
 
 
@@ -191,18 +184,30 @@ def serve(
 def check_served(
     config: ConfigOption = DEFAULT_CONFIG,
     address: Annotated[str | None, typer.Option(help="host:port instead of the configuration's.")] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, envvar="RETRIEVAL_CA", help="PEM of who signed the server's certificate."
+        ),
+    ] = None,
+    token: Annotated[str | None, typer.Option(envvar="RETRIEVAL_TOKEN", help="Where the server wants one.")] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the server to load the release.")] = 60,
 ) -> None:
     """Ask a running server whether it answers with the newest release."""
+    import grpc
+
     from pipeline.served import ServedError
     from pipeline.served import check_served as check
+    from serving.client import RetrievalClient
 
     loaded = load_config(config)
     target = address or f"{loaded.serving.host}:{loaded.serving.port}"
+    credentials = None if ca is None else grpc.ssl_channel_credentials(ca.read_bytes())
     try:
-        version = check(loaded.releases, loaded.name, target, wait)
+        with RetrievalClient(target, credentials=credentials, token=token) as client:
+            version = check(loaded.releases, loaded.name, client, wait)
     except ServedError as e:
-        raise UserError(str(e)) from e
+        raise UserError(f"{target}: {e}") from e
     typer.echo(f"{target} answers with release {version} of {loaded.name}")
 
 
@@ -212,10 +217,25 @@ def recommend(
     k: Annotated[int, typer.Option(min=1, help="How many items.")] = 10,
     exclude: Annotated[list[str] | None, typer.Option(help="An item id to leave out; may be given again.")] = None,
     seen: Annotated[bool, typer.Option("--seen/--no-seen", help="Also items the query already had.")] = False,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ATTRIBUTE=VALUE", help="Only items that have it; again for another value or attribute."),
+    ] = None,
+    deny: Annotated[
+        list[str] | None, typer.Option(metavar="ATTRIBUTE=VALUE", help="No item that has it; may be given again.")
+    ] = None,
+    min_score: Annotated[float | None, typer.Option(help="Only items with this score or a higher one.")] = None,
+    label: Annotated[str, typer.Option(help="Of the release to ask; the server's choice if there is none.")] = "",
     config: ConfigOption = DEFAULT_CONFIG,
     address: Annotated[str | None, typer.Option(help="host:port instead of the configuration's.")] = None,
+    ca: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="PEM of who signed the server's certificate.")
+    ] = None,
+    token: Annotated[str | None, typer.Option(envvar="RETRIEVAL_TOKEN", help="Where the server wants one.")] = None,
 ) -> None:
     """Ask a running server for recommendations."""
+    import grpc
+
     from pipeline.report import print_recommendations
     from serving.client import RetrievalClient, RetrievalError
 
@@ -223,12 +243,22 @@ def recommend(
     target = address or f"{loaded.serving.host}:{loaded.serving.port}"
     shown = [loaded.data.items.category, *loaded.data.items.show]
     try:
-        with RetrievalClient(target) as client:
+        credentials = None if ca is None else grpc.ssl_channel_credentials(ca.read_bytes())
+        with RetrievalClient(target, credentials=credentials, token=token) as client:
             answer = client.recommend(
-                query_id=query_id, k=k, exclude_ids=exclude or [], exclude_seen=not seen, item_features=shown
+                query_id=query_id,
+                k=k,
+                exclude_ids=exclude or [],
+                exclude_seen=not seen,
+                allow=_by_attribute("--allow", allow),
+                deny=_by_attribute("--deny", deny),
+                min_score=min_score,
+                label=label,
+                item_features=shown,
             )
     except RetrievalError as e:
-        raise UserError(f"{e}\nIs a server running? Start one with: python -m pipeline serve --config {config}") from e
+        hint = f"\nIs a server running? Start one with: python -m pipeline serve --config {config}"
+        raise UserError(f"{e}{hint if e.status == 'UNAVAILABLE' else ''}") from e
     print_recommendations(query_id, answer, shown)
 
 
@@ -284,6 +314,17 @@ def demo(config: ConfigOption = DEFAULT_CONFIG) -> None:
     run_demo(config)
 
 
+def _by_attribute(option: str, given: list[str] | None) -> dict[str, list[str]]:
+    """ATTRIBUTE=VALUE, several times, as the values by attribute."""
+    values: dict[str, list[str]] = {}
+    for text in given or []:
+        attribute, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"{option} {text}: expected ATTRIBUTE=VALUE")
+        values.setdefault(attribute, []).append(value)
+    return values
+
+
 def _check_inputs(config: PipelineConfig, span: int) -> None:
     from components.ingestion.inputs import check_inputs
 
@@ -301,6 +342,15 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
     try:
         app()
-    except (ConfigError, DatasetError, ExchangeError, IngestionError, MetadataError, RunError, UserError) as e:
+    except (
+        ConfigError,
+        DatasetError,
+        ExchangeError,
+        IngestionError,
+        MetadataError,
+        ReleaseError,
+        RunError,
+        UserError,
+    ) as e:
         typer.echo(str(e), err=True)
         sys.exit(REFUSED if isinstance(e, RefusedError) else FAILED)

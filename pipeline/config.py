@@ -53,6 +53,16 @@ class PipelineConfig(Frozen):
                     f"feature {f.name!r} has the name of a column of data.items.show but not its content: "
                     f"give the feature another name and set its column"
                 )
+        filterable = {
+            self.data.items.category,
+            *self.data.items.show,
+            *(f.name for f in self.feature_spec.item_features),
+        }
+        for column in self.index.filter:
+            if column not in filterable:
+                raise ValueError(
+                    f"index.filter: {column!r} is neither a feature of side item nor a column of data.items.show"
+                )
         if self.model.needs_negatives and self.negatives.per_positive == 0:
             raise ValueError(f"model.objective {self.model.objective.value} needs negatives.per_positive of at least 1")
         if self.model.share_item_embedding and not any(f.kind is Kind.ID for f in self.feature_spec.item_features):

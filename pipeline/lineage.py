@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -23,10 +24,17 @@ from pipeline.metadata import (
 )
 
 METRICS = ("HR@50", "HR@100", "MRR")
+LOG_WIDTH = 140
 
 
-def print_history(metadata: Metadata, releases: Path, console: Console) -> None:
+def _console() -> Console:
+    """As wide as the terminal; in a file or a scheduler's log, wide enough for a line each."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
+
+
+def print_history(metadata: Metadata, releases: Path) -> None:
     """One line a training run: when, span, what it went on from, metrics, outcome."""
+    console = _console()
     table = Table(title="Training runs, the newest last; times in UTC", title_justify="left")
     history = entries(metadata)
     metrics = [m for m in METRICS if any(m in entry.metrics for entry in history)]
@@ -52,7 +60,7 @@ def print_history(metadata: Metadata, releases: Path, console: Console) -> None:
             console.print(f"Span {entry.span}, model {entry.model.id} was not blessed: {refused}", soft_wrap=True)
 
 
-def print_lineage(metadata: Metadata, version: int, releases: Path, console: Console) -> None:
+def print_lineage(metadata: Metadata, version: int, releases: Path) -> None:
     """What a release was made of, back to the input files.
 
     Raises:
@@ -71,7 +79,7 @@ def print_lineage(metadata: Metadata, version: int, releases: Path, console: Con
     blessing = tree.add("blessed on span " + str(entry.span))
     blessing.add("  ".join(f"{name} {value:.4f}" for name, value in entry.metrics.items()))
     _add_models(tree, metadata, entry)
-    console.print(tree, soft_wrap=True)
+    _console().print(tree, soft_wrap=True)
 
 
 def _add_models(tree: Tree, metadata: Metadata, entry: Entry) -> None:

@@ -11,7 +11,7 @@ from tfx.types import standard_artifacts
 
 from components.anomaly_gate.component import AnomalyGate
 from components.artifacts import RetrievalRelease
-from components.fingerprint import source_fingerprint
+from components.fingerprint import TRANSFORM_CODE, source_fingerprint
 from components.ingestion.component import RetrievalExampleGen
 from components.ingestion.config import SplitBySpan
 from components.ingestion.inputs import input_fingerprint
@@ -88,7 +88,7 @@ def prepare(config: PipelineConfig, span: int = 0) -> Preparation:
         splits_config=tfx.proto.SplitsConfig(analyze=_TRANSFORMED_SPLITS, transform=_TRANSFORMED_SPLITS),
         # StatisticsGen has looked at the data; statistics of indices would double this component's time.
         disable_statistics=True,
-        custom_config={"features": features, "fingerprint": source_fingerprint("models")},
+        custom_config={"features": features, "fingerprint": source_fingerprint(*TRANSFORM_CODE)},
     )
     latest_blessed_model = _latest_blessed_model(config, span)
     # Only where they are used: a new blessed model is a new input, and the run after it samples and trains anew.

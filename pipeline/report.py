@@ -65,4 +65,4 @@ def print_recommendations(query_id: str, answer: Recommendations, shown: Sequenc
         )
     Console(highlight=False).print(table)
     if answer.truncated:
-        print("Fewer than asked for: the catalogue, less what was excluded, has no more.")
+        print(f"Fewer than asked for, because of: {', '.join(answer.truncated_by)}")

@@ -80,7 +80,7 @@ def only_one(home: Path, wait: float = 0) -> Iterator[None]:
                 lock.seek(0)
                 raise RunError(
                     f"another run of {home.name} is under way (process {lock.read().strip()}); "
-                    "--wait SECONDS waits for it"
+                    "start this one when it has ended (run: --wait SECONDS)"
                 ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))

@@ -91,10 +91,11 @@ class BlobTable:
 
     def find(self, key: bytes) -> int | None:
         """The row of `key` in a table whose rows are sorted by their bytes, by binary search; None if absent."""
+        data, offsets = self._data, self._offsets.item  # a request waits for each of these steps
         low, high = 0, len(self)
         while low < high:
             middle = (low + high) // 2
-            if self[middle] < key:
+            if data[offsets(middle) : offsets(middle + 1)] < key:
                 low = middle + 1
             else:
                 high = middle

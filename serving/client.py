@@ -1,18 +1,39 @@
-"""A small client of the retrieval server. Imports gRPC and the protocol only, so that it starts fast."""
+"""A client of the retrieval server. Imports gRPC and the protocol only, so that it starts fast.
+
+with RetrievalClient("127.0.0.1:8500") as client:
+    answer = client.recommend(query_id="42", k=10, allow={"category": ["Comedy"]}, item_features=["title"])
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
 from types import TracebackType
+from typing import Any
 
 import grpc
 
+from serving.messages import Item, Recommendations, Request, recommendations
 from serving.proto import retrieval_pb2, retrieval_pb2_grpc
 
-MAX_MESSAGE_BYTES = 64 << 20
+__all__ = ["Item", "Recommendations", "Request", "RetrievalClient", "RetrievalError"]
 
-FeatureInput = str | int | float | Sequence[str] | Sequence[int] | Sequence[float]
+MAX_MESSAGE_BYTES = 64 << 20
+# Requests change nothing, so each may be sent again; the deadline holds for all attempts together.
+RETRIES = {
+    "methodConfig": [
+        {
+            "name": [{"service": "retrieval.v1.RetrievalService"}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "backoffMultiplier": 2,
+                "maxBackoff": "1s",
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
 
 
 class RetrievalError(RuntimeError):
@@ -24,97 +45,90 @@ class RetrievalError(RuntimeError):
         self.message = message
 
 
-@dataclass(frozen=True)
-class Item:
-    """One recommended item."""
-
-    item_id: str
-    score: float
-    features: dict[str, str]
-
-
-@dataclass(frozen=True)
-class Recommendations:
-    """The answer to one request; `items` best first."""
-
-    items: tuple[Item, ...]
-    tower_version: int
-    index_version: int
-    fingerprint: str
-    known_query: bool
-    truncated: bool
-
-
 class RetrievalClient:
     """Talks to one server over one channel, which it opens at the first request. Safe for several threads.
 
+    A request that the server is not there for (UNAVAILABLE) is sent again, up to three times, after a growing pause.
     Use it as a context manager, or call `close`.
     """
 
-    def __init__(self, address: str, timeout: float = 5.0) -> None:
+    def __init__(
+        self,
+        address: str,
+        timeout: float = 5.0,
+        *,
+        credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
+    ) -> None:
         """Args:
         address: host:port.
-        timeout: seconds until a request is given up.
+        timeout: seconds until a request is given up, pauses included.
+        credentials: of grpc.ssl_channel_credentials; None for a server without TLS.
+        token: one of the server's tokens, where it wants one; without TLS anybody on the way can read it.
         """
         self._timeout = timeout
-        self._channel = grpc.insecure_channel(
-            address,
-            options=[
-                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-            ],
-        )
+        self._metadata = () if token is None else (("authorization", f"Bearer {token}"),)
+        options = [
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.service_config", json.dumps(RETRIES)),
+        ]
+        if credentials is None:
+            self._channel = grpc.insecure_channel(address, options)
+        else:
+            self._channel = grpc.secure_channel(address, credentials, options)
         self._stub = retrieval_pb2_grpc.RetrievalServiceStub(self._channel)
 
-    def recommend(
-        self,
-        *,
-        query_id: str = "",
-        features: Mapping[str, FeatureInput] | None = None,
-        k: int = 0,
-        exclude_ids: Sequence[str] = (),
-        exclude_seen: bool = False,
-        item_features: Sequence[str] = (),
-        model: str = "",
-        timeout: float | None = None,
-    ) -> Recommendations:
+    def recommend(self, *, timeout: float | None = None, **request: Any) -> Recommendations:
         """Asks for the k items that score highest for a query.
 
         Args:
-          query_id: a known id brings its stored features; "" if there is none.
-          features: by name a value or several; they override the stored ones.
-          k: 0 for the server's default.
-          exclude_ids: items that must not be in the answer.
-          exclude_seen: leave out the items the query has an interaction with.
-          item_features: attributes of the items to return.
-          model: "" for whichever the server has.
           timeout: seconds, instead of the client's.
+          **request: the fields of Request.
 
         Raises:
           RetrievalError: the server refused the request or did not answer in time.
-          TypeError: a feature's value is no string, integer or float, nor a sequence of one of them.
+          TypeError: a field is unknown, or a value is of a type that its field does not take.
         """
-        request = retrieval_pb2.RecommendRequest(
-            model=model,
-            query_id=query_id,
-            features={name: feature_value(name, value) for name, value in (features or {}).items()},
-            k=k,
-            exclude_ids=exclude_ids,
-            exclude_seen=exclude_seen,
-            item_features=item_features,
+        return recommendations(self._call(self._stub.Recommend, Request(**request).message(), timeout))
+
+    def recommend_batch(
+        self,
+        requests: Sequence[Request],
+        *,
+        model: str = "",
+        version: int = 0,
+        label: str = "",
+        timeout: float | None = None,
+    ) -> list[Recommendations | RetrievalError]:
+        """Asks for many queries in one call, all answered by one release.
+
+        Args:
+          requests: at most as many as the server takes, without a model, version or label of their own.
+          model, version, label: as in Request.
+          timeout: seconds, instead of the client's.
+
+        Returns:
+          For each request its answer, or the error where it was refused.
+
+        Raises:
+          RetrievalError: the server refused the whole call or did not answer in time.
+          TypeError: a value is of a type that its field does not take.
+        """
+        batch = retrieval_pb2.RecommendBatchRequest(
+            model=model, version=version, label=label, requests=[request.message() for request in requests]
         )
+        names = {code.value[0]: code.name for code in grpc.StatusCode}
+        return [
+            RetrievalError(names[result.code], result.message) if result.code else recommendations(result.response)
+            for result in self._call(self._stub.RecommendBatch, batch, timeout).results
+        ]
+
+    def _call(self, method: Any, message: Any, timeout: float | None) -> Any:
         try:
-            response = self._stub.Recommend(request, timeout=self._timeout if timeout is None else timeout)
+            return method(message, timeout=self._timeout if timeout is None else timeout, metadata=self._metadata)
         except grpc.RpcError as error:
             raise RetrievalError(error.code().name, error.details()) from error
-        return Recommendations(
-            items=tuple(Item(item.item_id, item.score, dict(item.features)) for item in response.items),
-            tower_version=response.tower_version,
-            index_version=response.index_version,
-            fingerprint=response.fingerprint,
-            known_query=response.known_query,
-            truncated=response.truncated,
-        )
 
     def close(self) -> None:
         """Closes the channel."""
@@ -127,22 +141,3 @@ class RetrievalClient:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-def feature_value(name: str, value: FeatureInput) -> retrieval_pb2.FeatureValue:
-    """A Python value as the protocol's FeatureValue; an empty sequence says that the value is missing.
-
-    Raises:
-      TypeError: it is no string, integer or float, nor a sequence of one of them.
-    """
-    values = [value] if isinstance(value, str | int | float) else list(value)
-    kinds = {type(v) for v in values}
-    if kinds <= {str}:
-        return retrieval_pb2.FeatureValue(strings=retrieval_pb2.StringList(values=values))
-    if kinds == {int}:
-        return retrieval_pb2.FeatureValue(int64s=retrieval_pb2.Int64List(values=values))
-    if kinds <= {int, float}:
-        return retrieval_pb2.FeatureValue(floats=retrieval_pb2.FloatList(values=values))
-    raise TypeError(
-        f"feature {name!r}: expected strings, integers or floats, got {sorted(kind.__name__ for kind in kinds)}"
-    )

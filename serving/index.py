@@ -4,6 +4,7 @@ A folder with
   embeddings.npy   float32 [num_items, dimension]
   ids/             blob table: the item ids, sorted by their bytes; the order of all rows
   attributes/      blob table: one JSON object of strings a row
+  filters/         rows by attribute and value (serving.filters); missing where there are no attributes to filter by
   scann/           ScaNN's own files
   index.json       IndexManifest (serving.index_manifest)
 
@@ -14,24 +15,33 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.blobs import DATA, OFFSETS, BlobTable, write_table
-from serving.index_manifest import MANIFEST, IndexManifest, ItemIndexError, read_manifest, write_manifest
-from serving.scann_search import ScannSearch, build_scann
-from serving.searcher import choose_searcher
+from serving.blobs import DATA, OFFSETS, BlobTable
+from serving.filters import KEYS, ROWS, Filter, Postings, Selection
+from serving.filters import OFFSETS as POSTING_OFFSETS
+from serving.index_manifest import MANIFEST, ItemIndexError, read_manifest
+from serving.scann_search import ScannSearch
 
 EMBEDDINGS = "embeddings.npy"
 IDS = "ids"
 ATTRIBUTES = "attributes"
+FILTERS = "filters"
 SCANN = "scann"
-TABLE_FILES = frozenset(f"{table}/{file}" for table in (IDS, ATTRIBUTES) for file in (OFFSETS, DATA))
+TABLES = (IDS, ATTRIBUTES, f"{FILTERS}/{KEYS}")
+FILES = {EMBEDDINGS, MANIFEST, f"{FILTERS}/{POSTING_OFFSETS}", f"{FILTERS}/{ROWS}"}
+FILES |= {f"{table}/{file}" for table in TABLES for file in (OFFSETS, DATA)}
 EXACT_SHARE = 8  # with 1/8 of the catalogue or more to fetch, scoring all of it is no slower than hashing
+EXACT_SELECTIVITY = 0.2  # where filters leave less of the catalogue than this, all that they leave is scored
+FILTER_SLACK = (
+    2  # behind a wider filter so many times the items are fetched that hold enough if matches are spread evenly
+)
 
 
 class Hit(NamedTuple):
@@ -42,73 +52,6 @@ class Hit(NamedTuple):
     score: float
 
 
-def build_index(
-    folder: Path,
-    *,
-    embeddings: NDArray[np.float32],
-    ids: Sequence[bytes],
-    attributes: Sequence[Mapping[str, str]],
-    model_fingerprint: str,
-) -> None:
-    """Writes an index, its manifest last. The searcher follows from the number of items.
-
-    Args:
-      folder: created where it is missing; must be empty.
-      embeddings: float32 [num_items, dimension].
-      ids: num_items item ids as UTF-8, sorted by their bytes, each once.
-      attributes: num_items mappings from the attribute's name to its text.
-      model_fingerprint: of the SavedModel that made the embeddings.
-
-    Raises:
-      ItemIndexError: no items, an id twice or out of order or not UTF-8, or an embedding that is not finite; it names
-        the item.
-    """
-    if embeddings.ndim != 2 or embeddings.dtype != np.float32 or not len(embeddings) == len(ids) == len(attributes):
-        raise ItemIndexError(
-            f"the index needs float32 [num_items, dimension] and as many ids and attributes, got {embeddings.dtype} "
-            f"{list(embeddings.shape)}, {len(ids)} ids, {len(attributes)} attributes"
-        )
-    if not len(ids):
-        raise ItemIndexError("there are no items to index")
-    _check_ids(ids)
-    bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
-    if len(bad):
-        raise ItemIndexError(f"item {ids[bad[0]].decode()!r} has an embedding with NaN or infinity ({len(bad)} in all)")
-    folder.mkdir(parents=True, exist_ok=True)
-    embeddings = np.ascontiguousarray(embeddings)
-    np.save(folder / EMBEDDINGS, embeddings, allow_pickle=False)
-    write_table(folder / IDS, ids)
-    write_table(
-        folder / ATTRIBUTES,
-        (json.dumps(row, ensure_ascii=False, sort_keys=True).encode() for row in attributes),
-    )
-    config = choose_searcher(len(ids))
-    build_scann(folder / SCANN, embeddings, config)
-    write_manifest(
-        folder,
-        IndexManifest(
-            items=len(ids),
-            dimension=embeddings.shape[1],
-            searcher=config,
-            attributes=tuple(sorted({name for row in attributes for name in row})),
-            model_fingerprint=model_fingerprint,
-        ),
-    )
-
-
-def _check_ids(ids: Sequence[bytes]) -> None:
-    previous: bytes | None = None
-    for item_id in ids:
-        try:
-            item_id.decode()
-        except UnicodeDecodeError as error:
-            raise ItemIndexError(f"item id {item_id!r} is not UTF-8") from error
-        if previous is not None and item_id <= previous:
-            problem = "appears twice" if item_id == previous else "is out of order"
-            raise ItemIndexError(f"item id {item_id.decode()!r} {problem}: the index needs every id once, sorted")
-        previous = item_id
-
-
 class ItemIndex:
     """A loaded index. Immutable; safe for any number of threads."""
 
@@ -117,7 +60,7 @@ class ItemIndex:
 
         Raises:
           ItemIndexError: a file is missing, unexpected (a pickle, a symlink) or does not fit the others.
-          BlobError: a blob table is damaged.
+          BlobError: a blob table or the postings are damaged.
         """
         self.manifest = read_manifest(folder)
         _check_files(folder)
@@ -138,6 +81,7 @@ class ItemIndex:
             raise ItemIndexError(
                 f"{folder}: {len(self)} items, but {len(self._ids)} ids and {len(self._attributes)} attributes"
             )
+        self._postings = Postings(folder / FILTERS, self.manifest.filters, len(self))
         try:
             self._scann = ScannSearch(folder / SCANN, folder / EMBEDDINGS, self.manifest.searcher)
         except (OSError, ValueError, RuntimeError) as error:
@@ -163,21 +107,41 @@ class ItemIndex:
         """The embedding of a row, float32 [dimension], 0 <= row < len(self)."""
         return self._embeddings[row]
 
-    def search(self, query: NDArray[np.float32], k: int, exclude: Collection[bytes] = frozenset()) -> list[Hit]:
+    def select(self, allow: Sequence[Filter], deny: Sequence[Filter]) -> Selection | None:
+        """The items that match every filter of `allow` and none of `deny`; None where there are no filters.
+
+        Raises:
+          ValueError: the index cannot filter by an attribute, or a filter names no value.
+        """
+        return self._postings.select(allow, deny)
+
+    def search(
+        self,
+        query: NDArray[np.float32],
+        k: int,
+        exclude: Collection[bytes] = frozenset(),
+        *,
+        among: Selection | None = None,
+        effort: float = 1.0,
+    ) -> list[Hit]:
         """The best items for a query by the dot product of the embeddings, of several vectors by the largest one.
 
-        Exclusion loses nothing: k + len(exclude) items are fetched, and where ScaNN comes back with too few the whole
-        catalogue is scored. Nor do several vectors: an item of the best k stands among the best k + len(exclude) of
-        the vector that gives it its score, so each vector is searched for as many, and what is found is merged.
+        Exclusion loses nothing: k + len(exclude) items are fetched, and where ScaNN comes back with too few all items
+        are scored. Nor do several vectors: an item of the best k stands among the best k + len(exclude) of the vector
+        that gives it its score, so each vector is searched for as many, and what is found is merged. Nor do filters:
+        where they leave a small part of the catalogue, that part is scored, and else so much is fetched that as many
+        are left of what each vector finds.
 
         Args:
           query: float32 [dimension], or [vectors, dimension].
           k: so many items are wanted, at least 1.
           exclude: ids that must not be in the answer; unknown ones do no harm.
+          among: of `select`; only these items are looked for.
+          effort: see ScannSearch.search; without meaning where all items are scored.
 
         Returns:
-          Best first, equal scores in the order of the ids' bytes. Fewer than k only where the catalogue less the
-          exclusions has fewer. Scores are exact dot products, up to float32's rounding.
+          Best first, equal scores in the order of the ids' bytes. Fewer than k only where the selected items less the
+          exclusions are fewer. Scores are exact dot products, up to float32's rounding.
 
         Raises:
           ValueError: the query has another dimension or is not finite, or k is below 1.
@@ -185,22 +149,21 @@ class ItemIndex:
         query = self._checked(query, k)
         excluded = frozenset(exclude)
         wanted = min(k, len(self))
-        fetch = min(wanted + len(excluded), len(self))
-        if self.manifest.searcher.kind == "brute_force" or EXACT_SHARE * fetch < len(self):
-            if query.ndim == 1:
-                rows = self._scann.search(query, fetch)
-            else:
-                rows = np.unique(np.concatenate([self._scann.search(vector, fetch) for vector in query]))
-            scores = _scores(self._embeddings[rows], query)
-            order = np.argsort(-scores, kind="stable")
-            hits = self._without(rows[order], scores[order], wanted, excluded)
-            if len(hits) == wanted or len(rows) == len(self):
-                return hits
-        return self._exact(query, wanted, excluded)
+        selected = len(self) if among is None else among.count
+        enough = min(wanted + len(excluded), selected)
+        fetch = enough if among is None else math.ceil(FILTER_SLACK * enough * len(self) / max(selected, 1))
+        if self._scann_pays(fetch, among):
+            found = [self._scann.search(vector, fetch, effort) for vector in np.atleast_2d(query)]
+            if among is not None:
+                found = [rows[among.mask[rows]] for rows in found]
+            if min(map(len, found)) >= enough:
+                rows = found[0] if len(found) == 1 else np.unique(np.concatenate(found))
+                return self._hits(rows, _scores(self._embeddings[rows], query), wanted, excluded)
+        return self._exact(query, wanted, excluded, among)
 
     def search_exact(self, query: NDArray[np.float32], k: int, exclude: Collection[bytes] = frozenset()) -> list[Hit]:
         """As `search`, scoring the whole catalogue with NumPy: the reference that ScaNN is measured against."""
-        return self._exact(self._checked(query, k), min(k, len(self)), frozenset(exclude))
+        return self._exact(self._checked(query, k), min(k, len(self)), frozenset(exclude), None)
 
     def _checked(self, query: NDArray[np.float32], k: int) -> NDArray[np.float32]:
         query = np.asarray(query, dtype=np.float32)
@@ -212,17 +175,40 @@ class ItemIndex:
             raise ValueError(f"k is {k}, must be at least 1")
         return query
 
-    def _exact(self, query: NDArray[np.float32], wanted: int, excluded: frozenset[bytes]) -> list[Hit]:
-        scores = _scores(self._embeddings, query)
-        rows = _best(scores, wanted + len(excluded))
-        return self._without(rows, scores[rows], wanted, excluded)
+    def _scann_pays(self, fetch: int, among: Selection | None) -> bool:
+        """Whether ScaNN finds so many items in less time than scoring all that may be in the answer takes."""
+        if self.manifest.searcher.kind == "brute_force":
+            return among is None
+        wide = among is None or among.count >= EXACT_SELECTIVITY * len(self)
+        return wide and EXACT_SHARE * fetch < len(self)
 
-    def _without(
+    def _exact(
+        self, query: NDArray[np.float32], wanted: int, excluded: frozenset[bytes], among: Selection | None
+    ) -> list[Hit]:
+        if among is None:
+            rows, scores = np.arange(len(self)), _scores(self._embeddings, query)
+        else:
+            rows = np.flatnonzero(among.mask)
+            # Copying a few rows is cheaper than reading all, copying most of them is not.
+            if among.count < EXACT_SELECTIVITY * len(self):
+                scores = _scores(np.take(self._embeddings, rows, axis=0), query)
+            else:
+                scores = _scores(self._embeddings, query)[rows]
+        best = _largest(scores, wanted + len(excluded))
+        return self._hits(rows[best], scores[best], wanted, excluded)
+
+    def _hits(
         self, rows: NDArray[np.int64], scores: NDArray[np.float32], wanted: int, excluded: frozenset[bytes]
     ) -> list[Hit]:
-        found = zip(rows.tolist(), self._ids.take(rows), scores.tolist(), strict=True)
-        kept = (Hit(row, item_id, score) for row, item_id, score in found if item_id not in excluded)
-        return list(itertools.islice(kept, wanted))
+        """The best of some rows, which are ascending."""
+        order = np.argsort(-scores, kind="stable")
+        if not excluded:
+            order = order[:wanted]
+        rows, scores = rows[order], scores[order]
+        hits = map(Hit._make, zip(rows.tolist(), self._ids.take(rows), scores.tolist(), strict=True))
+        if not excluded:
+            return list(hits)
+        return list(itertools.islice((hit for hit in hits if hit.item_id not in excluded), wanted))
 
 
 def _scores(embeddings: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -231,13 +217,16 @@ def _scores(embeddings: NDArray[np.float32], query: NDArray[np.float32]) -> NDAr
     return scores if query.ndim == 1 else scores.max(axis=1)
 
 
-def _best(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Indices of the `count` largest scores, largest first, equal ones by index."""
-    candidates = np.arange(len(scores))
-    if count < len(scores):
-        threshold = np.partition(scores, len(scores) - count)[len(scores) - count]
-        candidates = np.flatnonzero(scores >= threshold)
-    return candidates[np.argsort(-scores[candidates], kind="stable")][:count]
+def _largest(scores: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    """Indices of the `count` largest scores, ascending; of equal ones the first."""
+    if count >= len(scores):
+        return np.arange(len(scores))
+    # Infinity less infinity, of finite embeddings too large for float32, is worse than any score.
+    scores = np.nan_to_num(scores, nan=-np.inf, posinf=np.inf, neginf=-np.inf) if np.isnan(scores).any() else scores
+    threshold = np.partition(scores, len(scores) - count)[len(scores) - count]
+    above = np.flatnonzero(scores > threshold)
+    level = np.flatnonzero(scores == threshold)[: count - len(above)]
+    return np.sort(np.concatenate([above, level]))
 
 
 def _check_files(folder: Path) -> None:
@@ -247,6 +236,5 @@ def _check_files(folder: Path) -> None:
             raise ItemIndexError(f"{path}: an index must not hold a symlink")
         if path.is_dir():
             continue
-        known = name in (EMBEDDINGS, MANIFEST) or name in TABLE_FILES
-        if not known and not (name.startswith(f"{SCANN}/") and path.suffix in (".npy", ".pb")):
+        if name not in FILES and not (name.startswith(f"{SCANN}/") and path.suffix in (".npy", ".pb")):
             raise ItemIndexError(f"{path}: an index must not hold this file")

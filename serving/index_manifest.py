@@ -42,6 +42,7 @@ class IndexManifest(Frozen):
     dimension: int
     searcher: SearcherConfig
     attributes: tuple[str, ...] = Field(strict=False)  # names of the attributes that items have
+    filters: tuple[str, ...] = Field(default=(), strict=False)  # names of those that requests may filter by
     model_fingerprint: str  # of the SavedModel that made the embeddings
     measurement: Measurement | None = None  # None until it was measured
 

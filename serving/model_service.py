@@ -1,55 +1,60 @@
-"""tensorflow.serving.ModelService: which versions of the query tower are available.
+"""tensorflow.serving.ModelService: which versions of the query tower there are, and which there should be.
 
 https://github.com/tensorflow/serving/tree/master/tensorflow_serving/apis
 """
 
 from __future__ import annotations
 
-from typing import NoReturn
+import logging
 
 import grpc
-from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
+from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
 
-from serving.served import Current, NotServedError
-from serving.status import refuse
+from serving.manager import Manager
+from serving.model_spec import model_status
+from serving.release import ReleaseError
+from serving.reload import ReloadError, requested_state
+from serving.served import Current
+from serving.state import change_state
+from serving.status import RequestError, refuse
 
-INVALID = grpc.StatusCode.INVALID_ARGUMENT
-NOT_FOUND = grpc.StatusCode.NOT_FOUND
-UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
+logger = logging.getLogger(__name__)
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """tensorflow.serving.ModelService: GetModelStatus."""
+    """tensorflow.serving.ModelService: GetModelStatus and HandleReloadConfigRequest."""
 
-    def __init__(self, current: Current) -> None:
+    def __init__(self, current: Current, manager: Manager) -> None:
         self._current = current
+        self._manager = manager
 
     def GetModelStatus(
         self, request: get_model_status_pb2.GetModelStatusRequest, context: grpc.ServicerContext
     ) -> get_model_status_pb2.GetModelStatusResponse:
-        """Whether the model is available, and in which version."""
-        if not request.HasField("model_spec"):
-            refuse(context, INVALID, "Missing ModelSpec")
-        spec, served = request.model_spec, self._current.served
-        versions = sorted(served.retrievers, reverse=True) if spec.name == served.model_name else []
-        if spec.HasField("version_label"):
-            try:
-                versions = [served.find(spec.name, label=spec.version_label).manifest.version]
-            except NotServedError as error:
-                refuse(context, error.status, str(error))
-        if not versions:
-            refuse(context, NOT_FOUND, f"Could not find any versions of model {spec.name}")
-        if spec.HasField("version"):
-            if spec.version.value not in versions:
-                refuse(context, NOT_FOUND, f"Could not find version {spec.version.value} of model {spec.name}")
-            versions = [spec.version.value]
-        response = get_model_status_pb2.GetModelStatusResponse()
-        for version in versions:
-            response.model_version_status.add(
-                version=version, state=get_model_status_pb2.ModelVersionStatus.AVAILABLE
-            ).status.SetInParent()
-        return response
+        """Where the versions stand: those loaded, being loaded or unloaded, and those refused, with the reason."""
+        try:
+            return model_status(self._current, request)
+        except RequestError as error:
+            refuse(context, error.status, error.message)
 
-    def HandleReloadConfigRequest(self, request: object, context: grpc.ServicerContext) -> NoReturn:
-        """Not offered."""
-        refuse(context, UNIMPLEMENTED, "HandleReloadConfigRequest is not offered: this server has one model")
+    def HandleReloadConfigRequest(
+        self, request: model_management_pb2.ReloadConfigRequest, context: grpc.ServicerContext
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """Sets version policy and labels, for every server of these releases, and loads what they ask for.
+
+        The pin and the split of the traffic stay, which TensorFlow Serving does not know.
+        """
+        root = self._manager.root
+        try:
+            wanted = requested_state(request.config, root, self._current.served)
+        except ReloadError as error:
+            refuse(context, error.status, str(error))
+        try:
+            change_state(root, lambda state: state.replace(policy=wanted.policy, labels=wanted.labels))
+            self._manager.poll()
+        except ReleaseError as error:
+            refuse(context, grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        logger.info("reloaded: policy %s, labels %s", wanted.policy, wanted.labels)
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.SetInParent()
+        return response

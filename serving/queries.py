@@ -64,6 +64,15 @@ class QueryStore:
     def __len__(self) -> int:
         return len(self._ids)
 
+    def sample(self, count: int) -> list[tuple[bytes, bytes]]:
+        """(query id, serialised tf.Example) of at most `count` queries, from all over the store."""
+        rows = range(0, len(self), max(1, -(-len(self) // count)))
+        return [(self._ids[row], self._examples[row]) for row in rows]
+
+    def query_id(self, row: int) -> bytes:
+        """The id of a row, 0 <= row < len(self)."""
+        return self._ids[row]
+
     def find(self, query_id: bytes) -> bytes | None:
         """The serialised tf.Example of a query; None if it is not known."""
         row = self._ids.find(query_id)

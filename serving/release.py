@@ -113,7 +113,7 @@ def write_release(
       ReleaseError: the index is of another model, or a folder holds a symlink or a pickle.
     """
     root.mkdir(parents=True, exist_ok=True)
-    with _locked(root):
+    with locked(root):
         _remove_leftovers(root)
         folder = root / f"{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex}"
         folder.mkdir()
@@ -124,6 +124,17 @@ def write_release(
             return _complete(root, folder, model_name, features)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_release(root: Path, version: int) -> None:
+    """Removes a release; it vanishes by one rename. The caller holds the root's lock.
+
+    Raises:
+      OSError: it cannot be removed.
+    """
+    doomed = root / f"{TEMPORARY}{version}-{uuid.uuid4().hex}"
+    (root / str(version)).rename(doomed)
+    shutil.rmtree(doomed)
 
 
 def _complete(root: Path, folder: Path, model_name: str, features: FeatureSpec) -> int:
@@ -152,7 +163,7 @@ def _complete(root: Path, folder: Path, model_name: str, features: FeatureSpec) 
         folder.rename(root / str(version))
     except OSError as error:
         raise ReleaseError(f"cannot publish version {version} in {root}: {error}") from error
-    _sync(root)
+    sync(root)
     return version
 
 
@@ -275,7 +286,8 @@ def _copy_tree(source: Path, target: Path, refuse: tuple[str, ...] = ()) -> None
 
 
 @contextmanager
-def _locked(root: Path) -> Iterator[None]:
+def locked(root: Path) -> Iterator[None]:
+    """Keeps other writers on a root waiting."""
     with (root / LOCK).open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -284,17 +296,22 @@ def _locked(root: Path) -> Iterator[None]:
 def _remove_leftovers(root: Path) -> None:
     """Removes what killed writers left. The caller holds the lock, so nobody is writing."""
     for entry in root.iterdir():
-        if entry.name.startswith(TEMPORARY):
+        if not entry.name.startswith(TEMPORARY):
+            continue
+        if entry.is_dir():
             shutil.rmtree(entry)
+        else:
+            entry.unlink()
 
 
 def _sync_tree(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
-        _sync(path)
-    _sync(folder)
+        sync(path)
+    sync(folder)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Has the system write a file or folder to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

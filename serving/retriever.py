@@ -2,34 +2,66 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection, Mapping
+import math
+import time
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow_serving.apis import prediction_log_pb2
 
+from serving.config import TowerConfig
+from serving.fallbacks import Fallback, fill
+from serving.filters import Filter
 from serving.index import Hit, ItemIndex
 from serving.queries import QueryStore
-from serving.release import INDEX, QUERIES, Manifest, ReleaseError, list_versions, verify_release
-from serving.tower import SERVING_DEFAULT, Tower, Values
+from serving.query_inputs import Values
+from serving.release import INDEX, QUERIES, Manifest, ReleaseError, verify_release
+from serving.remote_tower import AnyTower, RemoteTower
+from serving.status import RequestError
+from serving.tower import Tower
+from serving.warm_up import run_warm_up_requests
 
-WARM_UP = Path("assets.extra") / "tf_serving_warmup_requests"
 SEEN_ITEMS = "seen_items"
+COMPARED_QUERIES = 64  # stored ones on which the tower's two forms are compared when a release is loaded
 
-logger = logging.getLogger(__name__)
+
+class Truncation(Enum):
+    """What left fewer than k items: each step that leaves fewer than k and fewer than the one before."""
+
+    CATALOGUE = "catalogue"
+    FILTERS = "filters"
+    EXCLUSIONS = "exclusions"
+    MIN_SCORE = "min_score"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The items found for one query."""
+    """The items found for one query.
 
-    hits: list[Hit]  # best first
-    known_query: bool  # the id is in the query store
-    truncated: bool  # fewer than k items, for the catalogue less the exclusions has no more
+    Attributes:
+      hits: best first.
+      known_query: the id is in the query store.
+      truncated_by: empty just where there are k hits.
+      fallbacks: what the request lacked, each kind once.
+      missing_features: neither given nor stored.
+      tower_us, search_us: microseconds that the embedding, and the search with its filters, took.
+    """
+
+    hits: list[Hit]
+    known_query: bool
+    truncated_by: tuple[Truncation, ...]
+    fallbacks: tuple[Fallback, ...]
+    missing_features: tuple[str, ...]
+    tower_us: int
+    search_us: int
+
+    @property
+    def truncated(self) -> bool:
+        return bool(self.truncated_by)
 
 
 @dataclass(frozen=True)
@@ -37,7 +69,7 @@ class Retriever:
     """Immutable; safe for any number of threads. A server changes the release by replacing the whole object."""
 
     manifest: Manifest
-    tower: Tower = field(repr=False)
+    tower: AnyTower = field(repr=False)
     index: ItemIndex = field(repr=False)
     queries: QueryStore = field(repr=False)
 
@@ -49,77 +81,115 @@ class Retriever:
         k: int,
         exclude: Collection[str] = (),
         exclude_seen: bool = False,
+        allow: Sequence[Filter] = (),
+        deny: Sequence[Filter] = (),
+        min_score: float | None = None,
+        effort: float = 1.0,
+        timeout: float = math.inf,
     ) -> Answer:
         """The k items that score highest for a query.
 
         Args:
           query_id: "" if there is none; an unknown one is embedded as out of vocabulary.
-          features: override what is stored of the query.
+          features: override what is stored of the query. Empty strings in them are left out.
           k: at least 1.
           exclude: item ids that must not be in the answer.
           exclude_seen: leave out the items the query has an interaction with in the release's data.
+          allow: only items that match each of these filters.
+          deny: no item that matches one of these.
+          min_score: only items with this score or a higher one.
+          effort: of the search, see ItemIndex.search.
+          timeout: seconds until the caller gives up.
 
         Raises:
-          ValueError: neither an id nor features, or a feature is wrong; it says which and what was expected.
+          ValueError: neither an id nor features, or a feature or filter is wrong; it says which and what was expected.
+          RequestError: the tower is remote and did not answer.
         """
         if not query_id and not features:
             raise ValueError("the request needs a query_id, features or both")
         serialised = self.queries.find(query_id.encode()) if query_id else None
         stored = None if serialised is None else tf.train.Example.FromString(serialised)
-        embedding = self.tower.embed(query_id, stored, features)
+        filled = fill(self.manifest.features, query_id, stored, features)
+        started = time.perf_counter()
+        embedding = self.tower.embed(query_id, stored, filled.features, timeout)
+        tower_us = _microseconds_since(started)
         if not np.isfinite(embedding).all():
             raise ValueError("the query's features give an embedding with NaN or infinity")
         excluded = {item_id.encode() for item_id in exclude}
         if exclude_seen and stored is not None and SEEN_ITEMS in stored.features.feature:
             excluded.update(stored.features.feature[SEEN_ITEMS].bytes_list.value)
-        hits = self.index.search(embedding, k, excluded)
-        return Answer(hits, known_query=stored is not None, truncated=len(hits) < k)
+        started = time.perf_counter()
+        among = self.index.select(allow, deny)
+        found = self.index.search(embedding, k, excluded, among=among, effort=effort)
+        search_us = _microseconds_since(started)
+        hits = found if min_score is None else [hit for hit in found if hit.score >= min_score]
+        # Fewer than k were found: then all there are.
+        left = {
+            Truncation.CATALOGUE: len(self.index),
+            Truncation.FILTERS: len(self.index) if among is None else among.count,
+            Truncation.EXCLUSIONS: len(found),
+            Truncation.MIN_SCORE: len(hits),
+        }
+        return Answer(
+            hits,
+            known_query=stored is not None,
+            truncated_by=_truncated_by(k, left),
+            fallbacks=filled.fallbacks,
+            missing_features=filled.missing,
+            tower_us=tower_us,
+            search_us=search_us,
+        )
 
 
-def load_release(folder: Path) -> Retriever:
+def _truncated_by(k: int, left: Mapping[Truncation, int]) -> tuple[Truncation, ...]:
+    """The steps that leave fewer than k items and fewer than the step before; `left` is in the order of the steps."""
+    steps, before = [], k
+    for step, count in left.items():
+        if count < before:
+            steps.append(step)
+            before = count
+    return tuple(steps)
+
+
+def _microseconds_since(started: float) -> int:
+    return round((time.perf_counter() - started) * 1e6)
+
+
+def load_release(folder: Path, remote: TowerConfig | None = None) -> Retriever:
     """Verifies, loads and warms up one release.
 
+    Args:
+      folder: the release's.
+      remote: where the tower runs; None for this process.
+
     Raises:
-      ReleaseError: it is damaged, or its model does not load or fails on a warm-up request.
+      ReleaseError: it is damaged, or its model does not load or fails on a warm-up request, or TensorFlow Serving has
+        not loaded it in time.
     """
     manifest = verify_release(folder)
     try:
-        tower = Tower(folder, manifest.features)
+        tower = _tower(folder, manifest, remote)
         retriever = Retriever(manifest, tower, ItemIndex(folder / INDEX), QueryStore(folder / QUERIES))
         _warm_up(folder, retriever)
-    except (ValueError, TypeError, KeyError, OSError, DecodeError, tf.errors.OpError) as error:
+    except (ValueError, TypeError, KeyError, OSError, DecodeError, RequestError, tf.errors.OpError) as error:
         raise ReleaseError(f"{folder}: cannot load the release: {_one_line(error)}") from error
     return retriever
 
 
-def load_newest(root: Path, model_name: str) -> Retriever:
-    """Loads the newest release that is whole, logging an error for each broken one that is newer.
-
-    Raises:
-      ReleaseError: there is no release of this model, or all are broken.
-    """
-    versions = list_versions(root)
-    for version in reversed(versions):
-        try:
-            retriever = load_release(root / str(version))
-        except ReleaseError as error:
-            logger.error("release %d is left out: %s", version, error)  # noqa: TRY400 - the message says it all
-            continue
-        if retriever.manifest.model_name == model_name:
-            return retriever
-        logger.error("release %d is left out: it is of model %r", version, retriever.manifest.model_name)
-    if versions:
-        raise ReleaseError(f"none of the {len(versions)} releases in {root} can be served as {model_name!r}")
-    raise ReleaseError(f"there is no release in {root}")
+def _tower(folder: Path, manifest: Manifest, remote: TowerConfig | None) -> AnyTower:
+    if remote is None:
+        return Tower(folder, manifest.features)
+    name, version = manifest.model_name, manifest.version
+    return RemoteTower(folder, manifest.features, model_name=name, version=version, config=remote)
 
 
 def _warm_up(folder: Path, retriever: Retriever) -> None:
-    """Runs the model's own warm-up requests, one cold query and one search, so that no user waits for them."""
-    if (folder / WARM_UP).is_file():
-        for record in tf.data.TFRecordDataset(str(folder / WARM_UP)).as_numpy_iterator():
-            request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
-            inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
-            retriever.tower.predict(request.model_spec.signature_name or SERVING_DEFAULT, inputs)
+    """Runs the model's own warm-up requests, a sample of the queries and one search, so that no user waits for them."""
+    if isinstance(retriever.tower, Tower):  # a remote one was warmed up where it runs
+        run_warm_up_requests(folder, retriever.tower)
+        stored = retriever.queries.sample(COMPARED_QUERIES)
+        known = [(query_id.decode(), tf.train.Example.FromString(row)) for query_id, row in stored]
+        retriever.tower.use_lite([("", None), *known])
     embedding = retriever.tower.embed("", None, {})
     if embedding.ndim not in (1, 2) or embedding.shape[-1] != retriever.index.manifest.dimension:
         raise ValueError(

@@ -77,7 +77,12 @@ def _assets(config: SearcherConfig) -> list[str]:
 
 
 class ScannSearch:
-    """A loaded ScaNN searcher. Safe for any number of threads; it holds the interpreter's lock while it searches."""
+    """A loaded ScaNN searcher. Safe for any number of threads.
+
+    It holds the interpreter's lock while it searches. ScaNN's TensorFlow op does not, but takes half as much processor
+    time again at 100,000 items, lacks SOAR at 1,000,000, and has its tensors in memory twice; and a search in a batch
+    of queries takes as long as one alone. So a second core is put to use by a second process.
+    """
 
     def __init__(self, folder: Path, embeddings: Path, config: SearcherConfig) -> None:
         """Loads what `build_scann` wrote.
@@ -105,12 +110,14 @@ class ScannSearch:
         self._config = config
         self._searcher = scann_ops_pybind.scann_pybind.ScannNumpy(str(folder.absolute()), assets)
 
-    def search(self, query: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+    def search(self, query: NDArray[np.float32], count: int, effort: float = 1.0) -> NDArray[np.int64]:
         """Rows of the best items; with hashing, of probably the best.
 
         Args:
           query: float32 [dimension], finite.
           count: so many rows are wanted.
+          effort: so many times the configured leaves and exactly scored candidates; more finds more and takes longer.
+            Above 0; without hashing every item is scored anyway.
 
         Returns:
           int64 [<= count], ascending, distinct; fewer than `count` where the searched leaves hold fewer.
@@ -118,9 +125,9 @@ class ScannSearch:
         reorder, leaves = UNSET, UNSET
         if self._config.kind == "hashing":
             # Excluded items may be the best ones, so those beyond them must be ranked as carefully.
-            reorder = max(self._config.reorder, 3 * count)
+            reorder = max(count, math.ceil(effort * max(self._config.reorder, 3 * count)))
             # A leaf holds only so many of the best items: who wants more of them must look at more leaves.
-            wider = math.ceil(self._config.leaves_to_search * max(1, count / self._config.reorder))
+            wider = math.ceil(effort * self._config.leaves_to_search * max(1, count / self._config.reorder))
             leaves = min(wider, self._config.leaves) or UNSET
         rows, scores = self._searcher.search(query, count, reorder, leaves)
         return np.unique(rows[~np.isnan(scores)].astype(np.int64))

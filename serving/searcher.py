@@ -10,7 +10,7 @@ from pydantic import Field
 from models.config import Frozen
 
 BRUTE_FORCE_BELOW = 20_000  # items; below, hashing saves little, and scoring every item misses nothing
-TREE_FROM = 100_000  # items; below, scoring every item's code beats a tree
+TREE_FROM = 200_000  # items; below, a tree that finds as much as scoring every item's code hardly saves time
 SOAR_FROM = 1_000_000  # items; from here the second assignment of an item to a leaf pays for its memory
 REORDER = 300  # candidates scored exactly
 
@@ -39,7 +39,7 @@ def choose_searcher(num_items: int) -> SearcherConfig:
         return SearcherConfig(kind="hashing", reorder=REORDER)
     leaves = math.isqrt(num_items)
     soar = num_items >= SOAR_FROM
-    share = 0.1 if soar else 0.2
+    share = 0.1 if soar else 0.3
     return SearcherConfig(
         kind="hashing", leaves=leaves, leaves_to_search=math.ceil(share * leaves), reorder=REORDER, soar=soar
     )

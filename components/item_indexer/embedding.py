@@ -29,7 +29,6 @@ SCHEMA = pa.schema(
     ]
 )
 BATCH = 256
-SEPARATOR = "|"  # between the values of an attribute that has several
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Embedded:
 
     ids: list[bytes]
     embeddings: NDArray[np.float32]  # [rows, dimension], or [rows, vectors, dimension] where a row has several
-    attributes: list[dict[str, str]]
+    attributes: list[dict[str, list[str]]]
 
 
 class EmbedFn(beam.DoFn):
@@ -136,8 +135,8 @@ def _chunks(sample: list[tuple[bytes, bytes]]) -> Iterator[list[bytes]]:
         yield rows[start : start + BATCH]
 
 
-def _attributes(features: object, keys: Iterable[str]) -> dict[str, str]:
-    """The values of the given keys as text; a key without a value is left out."""
+def _attributes(features: object, keys: Iterable[str]) -> dict[str, list[str]]:
+    """The values of the given keys as texts; a key without a value is left out."""
     attributes = {}
     for key in keys:
         feature = features[key] if key in features else tf.train.Feature()  # type: ignore[index,operator]
@@ -145,5 +144,5 @@ def _attributes(features: object, keys: Iterable[str]) -> dict[str, str]:
         texts += [f"{value:g}" for value in feature.float_list.value]
         texts += [str(value) for value in feature.int64_list.value]
         if texts:
-            attributes[key] = SEPARATOR.join(texts)
+            attributes[key] = texts
     return attributes

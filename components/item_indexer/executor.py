@@ -17,7 +17,8 @@ from components.item_indexer.config import IndexConfig
 from components.item_indexer.embedding import EmbedItems, EmbedSampledQueries, read_embedded
 from components.item_indexer.measure import check, measure
 from models.config import FeatureSpec
-from serving.index import ItemIndex, build_index
+from serving.index import ItemIndex
+from serving.index_builder import build_index
 from serving.index_manifest import write_manifest
 from serving.release import folder_fingerprint
 
@@ -49,7 +50,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
           exec_properties:
             config: JSON of IndexConfig.
             features: JSON of FeatureSpec.
-            show: JSON list of the columns to keep as attributes beside the category.
+            show: JSON list of the columns to keep as attributes beside the category and those of `config.filter`.
 
         Raises:
           IndexRefusedError: the recall is below its limit.
@@ -57,7 +58,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         """
         config = IndexConfig.model_validate_json(exec_properties["config"])
         features = FeatureSpec.model_validate_json(exec_properties["features"])
-        attribute_keys = list(dict.fromkeys([features.category, *json.loads(exec_properties["show"])]))
+        filters = list(dict.fromkeys([features.category, *config.filter]))
+        attribute_keys = list(dict.fromkeys([*filters, *json.loads(exec_properties["show"])]))
         model = path_utils.serving_model_path(artifact_utils.get_single_instance(input_dict["model"]).uri)
         examples = artifact_utils.get_single_instance(input_dict["examples"])
         index = artifact_utils.get_single_instance(output_dict["index"])
@@ -87,6 +89,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             ids=items.ids,
             attributes=items.attributes,
             model_fingerprint=folder_fingerprint(Path(model)),
+            filters=filters,
         )
         built = ItemIndex(folder)
         measurement = measure(built, queries.embeddings, config)

@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from models.features import Encoding
+from models.layers.pooling import mean_of_rows
 
 
 @tf.keras.utils.register_keras_serializable(package="models.layers")
@@ -71,8 +72,7 @@ class FeatureEncoder(tf.keras.layers.Layer):
         table = self.tables[encoding.table]
         if not encoding.pooled:
             return table(column)
-        # Looks each distinct index up once and pools without a [B, L, dim] tensor in between.
-        return tf.nn.safe_embedding_lookup_sparse(table.embeddings, tf.sparse.from_dense(column), combiner="mean")
+        return mean_of_rows(table.embeddings, column)
 
     def call(self, columns: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Encodes a batch.

@@ -6,6 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from models.layers.pooling import mean_of_rows
+
 
 @tf.keras.utils.register_keras_serializable(package="models.layers")
 class RecencyPooling(tf.keras.layers.Layer):
@@ -41,10 +43,7 @@ class RecencyPooling(tf.keras.layers.Layer):
         present = tf.cast(history > 0, tf.int32)
         later = tf.cumsum(present, axis=1, exclusive=True, reverse=True)
         weights = tf.exp(tf.gather(self.log_weights, tf.minimum(later, self.length - 1)))
-        indices = tf.where(history > 0)
-        rows = tf.SparseTensor(indices, tf.gather_nd(history, indices), tf.shape(history, tf.int64))
-        sparse_weights = tf.SparseTensor(indices, tf.gather_nd(weights, indices), rows.dense_shape)
-        return tf.nn.safe_embedding_lookup_sparse(table, rows, sparse_weights, combiner="mean")
+        return mean_of_rows(table, history, weights)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "length": self.length}

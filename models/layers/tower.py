@@ -10,13 +10,14 @@ import tensorflow as tf
 
 @tf.keras.utils.register_keras_serializable(package="models.layers")
 class Tower(tf.keras.layers.Layer):
-    """Fully connected layers, then L2 normalisation.
+    """Fully connected layers, then, by default, L2 normalisation.
 
     Args:
       hidden_units: widths of the hidden layers, each with ReLU; may be empty.
       output_dim: width of the output.
       last_activation: "relu" (the paper) or "linear". With ReLU all scores lie in [0, 1].
       dropout: share of the input set to 0 while training.
+      normalise: bring the outputs to unit length.
     """
 
     def __init__(
@@ -25,6 +26,7 @@ class Tower(tf.keras.layers.Layer):
         output_dim: int,
         last_activation: str = "relu",
         dropout: float = 0.0,
+        normalise: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -32,6 +34,7 @@ class Tower(tf.keras.layers.Layer):
         self.output_dim = output_dim
         self.last_activation = last_activation
         self.dropout = dropout
+        self.normalise = normalise
         self._dropout = tf.keras.layers.Dropout(dropout)
         self._layers = [
             tf.keras.layers.Dense(units, activation="relu", name=f"hidden_{i}")
@@ -56,7 +59,7 @@ class Tower(tf.keras.layers.Layer):
             outputs = layer(outputs)
         if shortcut is not None:
             outputs += shortcut
-        return tf.math.l2_normalize(outputs, axis=-1)
+        return tf.math.l2_normalize(outputs, axis=-1) if self.normalise else outputs
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -65,4 +68,5 @@ class Tower(tf.keras.layers.Layer):
             "output_dim": self.output_dim,
             "last_activation": self.last_activation,
             "dropout": self.dropout,
+            "normalise": self.normalise,
         }

@@ -8,69 +8,75 @@ import tensorflow as tf
 def in_batch_softmax(
     query: tf.Tensor,
     candidates: tf.Tensor,
-    candidate_ids: tf.Tensor,
+    positives: tf.Tensor,
     log_q: tf.Tensor,
+    log_weights: tf.Tensor,
     temperature: float | tf.Tensor,
     query_ids: tf.Tensor | None = None,
     hard: tf.Tensor | None = None,
     hard_mask: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """Softmax cross-entropy of each row's positive against all columns.
+    """Softmax cross-entropy of each row's positive against all items of the batch.
 
-    loss = -(1/B) sum over the rows i of log( exp(c_ii) / sum over the columns j of exp(c_ij) ),
-    c_ij = <p_ui, p_vj> / temperature - log q_j
+    loss = -(1/B) sum over the rows i of log( exp(c_ii) / (exp(c_ii) + sum over the items j != i of w_j exp(s_ij)) ),
+    s_ij = <p_ui, p_vj> / temperature,  c_ii = s_ii - log q_i,  w_j = sum over the copies of item j of 1 / q_j
 
-    q_j is how often item j is expected among the columns. Without its logarithm popular items, which
-    are negatives more often, would be scored too low (log-q correction: Yi et al.,
-    "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations", RecSys 2019).
-    Columns beyond the batch's own positives are mixed negatives: Yang et al., "Mixed Negative
+    The copies of an item are the rows whose positive it is and the times it was drawn as a negative, and q_j is how
+    many of them are expected. Without 1 / q_j popular items, which are negatives more often, would be scored too low
+    (log-q correction: Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations",
+    RecSys 2019). Drawn negatives beside the batch's own positives are mixed negatives: Yang et al., "Mixed Negative
     Sampling for Learning Two-tower Neural Networks in Recommendations", WWW 2020.
 
-    A column that holds the row's own positive once more is not a negative and is left out.
+    The row's own positive counts once: further copies of it are no negatives. All copies of another item have one
+    score, so they are one column, and the matrix of scores has as many as there are distinct items.
 
     A hard negative is a further column of its row alone. It was not drawn but is there for certain,
-    once: its q is 1, and nothing is subtracted. It then has the weight it has in a softmax over all
-    items, of which the other columns are a sample.
+    once: its q is 1. It then has the weight it has in a softmax over all items, of which the other columns are a
+    sample.
 
     Args:
       query: float [B, D], outputs of the query tower.
-      candidates: float [C, D], outputs of the item tower, C >= B; row i < B is the positive of query
-        row i, the others are negatives for all.
-      candidate_ids: int [C], the item of each column.
-      log_q: float [C], natural logarithm of the expected number of columns with that item. Without
-        hard negatives a constant may be added, so that the logarithm of its share will do.
+      candidates: float [U, D], outputs of the item tower for distinct items.
+      positives: int [B], the row of `candidates` that is each row's positive.
+      log_q: float [B], natural logarithm of the expected number of copies of each row's positive. Without
+        hard negatives a constant may be added to it and taken from `log_weights`, so that the logarithm of its share
+        will do.
+      log_weights: float [U], log w; the smallest float or -inf for an item without copies, which then is no
+        negative.
       temperature: what the scores are divided by, > 0.
-      query_ids: int [B], the query of each row. If given, a column that holds a positive of any row of
-        the same query is left out too.
+      query_ids: int [B], the query of each row. If given, the positives of any row of the same query are left out.
       hard: float [B, H, D], outputs of the item tower for each row's hard negatives.
       hard_mask: bool [B, H], those that count; all if not given.
 
     Returns:
       A float scalar.
     """
-    rows, columns = tf.shape(query)[0], tf.shape(candidates)[0]
-    logits = tf.linalg.matmul(query, candidates, transpose_b=True) / temperature - log_q[tf.newaxis, :]
-    if query_ids is None:
-        left_out = candidate_ids[:rows, tf.newaxis] == candidate_ids[tf.newaxis, :]
-    else:
-        left_out = _positives_of_the_query(query_ids, candidate_ids)
-    left_out &= ~tf.eye(rows, columns, dtype=tf.bool)
-    if hard is not None:
-        logits = tf.concat([logits, tf.einsum("bd,bhd->bh", query, hard) / temperature], axis=1)
-        hard_left_out = tf.zeros(tf.shape(hard)[:2], tf.bool) if hard_mask is None else ~hard_mask
-        left_out = tf.concat([left_out, hard_left_out], axis=1)
+    rows = tf.shape(query)[0]
     # Half of the smallest float: subtracting a row's maximum cannot overflow.
-    logits = tf.where(left_out, tf.constant(logits.dtype.min / 2, logits.dtype), logits)
-    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.range(rows), logits=logits)
-    return tf.reduce_mean(losses)
+    lowest = tf.constant(query.dtype.min / 2, query.dtype)
+    weights = tf.maximum(log_weights, lowest)
+    # The weights ride along in the product: a pass over a [B, U] matrix costs as much as the product itself.
+    left = tf.concat([query / temperature, tf.ones([rows, 1], query.dtype)], axis=1)
+    right = tf.concat([candidates, weights[:, tf.newaxis]], axis=1)
+    logits = tf.linalg.matmul(left, right, transpose_b=True)
+    own = tf.stack([tf.range(rows, dtype=positives.dtype), positives], axis=1)
+    logits = tf.tensor_scatter_nd_sub(logits, own, log_q + tf.gather(weights, positives))
+    if query_ids is not None:
+        logits = tf.where(_others_of_the_query(query_ids, positives, tf.shape(candidates)[0]), lowest, logits)
+    if hard is not None:
+        hard_logits = tf.einsum("bd,bhd->bh", query, hard) / temperature
+        if hard_mask is not None:
+            hard_logits = tf.where(hard_mask, hard_logits, lowest)
+        logits = tf.concat([logits, hard_logits], axis=1)
+    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=positives, logits=logits))
 
 
-def _positives_of_the_query(query_ids: tf.Tensor, candidate_ids: tf.Tensor) -> tf.Tensor:
-    """bool [B, C]: whether the column's item is the positive of a row with the same query."""
-    names, queries = tf.unique(query_ids)
-    items_there_are, items = tf.unique(candidate_ids)
-    pairs = tf.stack([queries, items[: tf.size(queries)]], axis=1)
-    # A table of the batch's distinct queries and items: comparing all rows with all columns for each row would cost
-    # rows^2 x columns.
-    counts = tf.scatter_nd(pairs, tf.ones_like(queries), [tf.size(names), tf.size(items_there_are)])
-    return tf.gather(tf.gather(counts > 0, queries), items, axis=1)
+def _others_of_the_query(query_ids: tf.Tensor, positives: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+    """bool [B, U]: whether the item is the positive of a row with the same query, and not of this one."""
+    names, queries = tf.unique(query_ids, out_idx=positives.dtype)
+    counts = tf.scatter_nd(
+        tf.stack([queries, positives], axis=1),
+        tf.ones_like(queries),
+        tf.cast([tf.size(names), items], positives.dtype),
+    )
+    return tf.gather(counts > 0, queries) & ~tf.one_hot(positives, items, on_value=True, off_value=False)

@@ -33,21 +33,28 @@ def mimic_loss(augmented: tf.Tensor, target: tf.Tensor, num_pairs: int | tf.Tens
 
 @tf.keras.utils.register_keras_serializable(package="models.losses")
 class MimicLoss(tf.keras.layers.Layer):
-    """`mimic_loss`, with the augmented vectors brought to unit length first if asked.
+    """`mimic_loss`, of vectors brought to unit length and of targets without what all have in common, if asked.
+
+    With `centre` the target is normalise(p - mean of p over the batch's pairs). Of all outputs a large part is one
+    direction, the popular items' or the moment's; mimicked as it is, it makes all augmented vectors alike.
 
     Args:
       normalise: L2-normalise the augmented vectors, as the outputs they mimic are. The paper does
         not. A row of zeros stays zero.
+      centre: mimic what sets a target apart from the batch's mean. The paper does not.
     """
 
-    def __init__(self, normalise: bool = False, **kwargs: Any) -> None:
+    def __init__(self, normalise: bool = False, centre: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.normalise = normalise
+        self.centre = centre
 
     def call(self, augmented: tf.Tensor, target: tf.Tensor, num_pairs: int | tf.Tensor) -> tf.Tensor:
         if self.normalise:
             augmented = tf.math.l2_normalize(augmented, axis=-1)
+        if self.centre:
+            target = tf.math.l2_normalize(target - tf.reduce_mean(target, axis=0), axis=-1)
         return mimic_loss(augmented, target, num_pairs)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "normalise": self.normalise}
+        return {**super().get_config(), "normalise": self.normalise, "centre": self.centre}

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from components.fingerprint import source_fingerprint
+from components.fingerprint import TRANSFORM_CODE, source_fingerprint
 from models.config import Side
 from pipeline.config import PipelineConfig
 from pipeline.experiments.config import Grid, Overrides, merge, resolve
@@ -25,7 +25,7 @@ PREPARATION_CODE = (
     "components/schema",
     "components/anomaly_gate",
     "components/negative_sampler",
-    "models",
+    *TRANSFORM_CODE,
     "pipeline/experiments/preparation",
 )
 CELL_CODE = ("models", "components/retrieval_evaluator", "pipeline/experiments/cell")

@@ -67,7 +67,24 @@ def _dataset(name: str, figures: dict[str, Any], grid: dict[str, Any], seeds: in
                     _gain(gain[SLICE_METRIC]) if gain else "-",
                 )
             )
+    if figures["new_queries"]:
+        lines += ["", *_new_queries(figures["new_queries"], grid)]
     return [*lines, ""]
+
+
+def _new_queries(figures: dict[str, Any], grid: dict[str, Any]) -> list[str]:
+    rows = list(next(iter(figures["items"].values()))["metrics"])
+    lines = [
+        f"{SLICE_METRIC} of {figures['rows']:,} held-out rows, had their queries come after training and had so many "
+        "items (their last ones)",
+        "",
+        *_header("items of the query", *rows, f"{grid['reference']} over {grid['baseline']}"),
+    ]
+    for items, part in figures["items"].items():
+        gain = part["baseline_gain"]
+        means = (f"{part['metrics'][row][SLICE_METRIC]:.3f}" for row in rows)
+        lines.append(_line(items, *means, _gain(gain[SLICE_METRIC]) if gain else "-"))
+    return lines
 
 
 def markdown(results: dict[str, Any], failed: list[str]) -> str:

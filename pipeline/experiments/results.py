@@ -13,7 +13,7 @@ from components.retrieval_evaluator.metrics import activity_bucket
 from pipeline.experiments.config import Grid
 from pipeline.experiments.exchange import read_ranks
 from pipeline.experiments.plan import Cell, Plan, Preparation
-from pipeline.experiments.preparation.held_out import HeldOut
+from pipeline.experiments.preparation.held_out import LIGHT, NEW_QUERY_ITEMS, HeldOut
 from pipeline.experiments.stats import METRICS, gains, relative_gains, t_interval
 
 POPULAR = "most popular"
@@ -128,6 +128,36 @@ def dataset_results(grid: Grid, held_out: HeldOut, ranks: dict[str, list[np.ndar
     }
 
 
+def new_query_results(grid: Grid, held_out: HeldOut, cells: dict[str, list[Cell]]) -> dict[str, Any]:
+    """How the models answer queries that came after training, by how many interactions those had.
+
+    Args:
+      grid: names reference and baseline.
+      held_out: the rows.
+      cells: finished ones by row of the table.
+
+    Returns:
+      {"rows", "items": {number of items: {"metrics": {row: {metric: mean}}, "baseline_gain"}}}; baseline_gain is None
+      where one of the two rows is not there. {} without cells.
+    """
+    files = {row: [np.load(cell.folder / LIGHT) for cell in of_row] for row, of_row in cells.items() if of_row}
+    if not files:
+        return {}
+    rows = next(iter(files.values()))[0]["rows"]
+    result: dict[str, Any] = {"rows": len(rows), "items": {}}
+    for place, items in enumerate(NEW_QUERY_ITEMS):
+        part = {row: np.mean([gains(file["rank"][place]) for file in of_row], axis=0) for row, of_row in files.items()}
+        gain = None
+        if {grid.reference, grid.baseline} <= part.keys():
+            theirs = part[grid.baseline][np.newaxis]
+            gain = _comparison(relative_gains(part[grid.reference], theirs, held_out.query_id[rows])[0])
+        result["items"][str(items)] = {
+            "metrics": {row: dict(zip(METRICS, v.mean(axis=0).tolist(), strict=True)) for row, v in part.items()},
+            "baseline_gain": gain,
+        }
+    return result
+
+
 def _curves(cells: Sequence[Cell]) -> dict[str, list[float]]:
     """Each recorded value by epoch, mean over seeds; empty for a model without epochs."""
     curves = [json.loads((cell.folder / "cell.json").read_text())["curve"] for cell in cells]
@@ -155,12 +185,9 @@ def collect(plan: Plan) -> dict[str, Any]:
     """All figures of what is finished.
 
     Returns:
-      {"grid": as JSON, "evaluation", "seeds": wanted, "datasets": {name: see dataset_results, and "curves": {row:
-      {value: by epoch}}}, "sweeps": {name: [{"value", "seeds", "metrics"}]}}. Data sets that were not prepared are
-      left out.
-
-    Raises:
-      ExchangeError: ranks are not those of the held-out rows.
+      {"grid": as JSON, "evaluation", "seeds": wanted, "datasets": {name: see dataset_results, and "new_queries": see
+      new_query_results, "curves": {row: {value: by epoch}}}, "sweeps": {name: [{"value", "seeds", "metrics"}]}}. Data
+      sets that were not prepared are left out.
     """
     datasets, held_outs = {}, {}
     for dataset, preparation in plan.preparations.items():
@@ -171,6 +198,7 @@ def collect(plan: Plan) -> dict[str, Any]:
         done = {row.name: [cell for cell in plan.of(dataset, row.name) if cell.done] for row in plan.grid.rows}
         datasets[dataset] = {
             **dataset_results(plan.grid, held_outs[dataset], ranks),
+            "new_queries": new_query_results(plan.grid, held_outs[dataset], done),
             "curves": {row: _curves(cells) for row, cells in done.items() if cells},
         }
     sweeps: dict[str, list[dict[str, Any]]] = {}

@@ -19,6 +19,11 @@ class RetrievalServiceStub(object):
                 request_serializer=serving_dot_proto_dot_retrieval__pb2.RecommendRequest.SerializeToString,
                 response_deserializer=serving_dot_proto_dot_retrieval__pb2.RecommendResponse.FromString,
                 )
+        self.RecommendBatch = channel.unary_unary(
+                '/retrieval.v1.RetrievalService/RecommendBatch',
+                request_serializer=serving_dot_proto_dot_retrieval__pb2.RecommendBatchRequest.SerializeToString,
+                response_deserializer=serving_dot_proto_dot_retrieval__pb2.RecommendBatchResponse.FromString,
+                )
 
 
 class RetrievalServiceServicer(object):
@@ -27,8 +32,23 @@ class RetrievalServiceServicer(object):
     def Recommend(self, request, context):
         """The k items of the catalogue that score highest for a query.
 
-        INVALID_ARGUMENT: neither query_id nor features, k out of range, an unknown feature or item feature, a value of
-        the wrong type. NOT_FOUND: the server has no such model. UNAVAILABLE: no release is loaded yet.
+        INVALID_ARGUMENT: neither query_id nor features; k out of range; an unknown feature, item feature, attribute to
+        filter by or label; a value of the wrong type; too many ids to exclude or values to filter by. NOT_FOUND: the server
+        has no such model or version. UNAVAILABLE: no release is loaded yet.
+
+        What is missing is filled in rather than refused; `fallbacks` in the answer names each case, and Fallback says what
+        is done.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecommendBatch(self, request, context):
+        """Many queries at once. One that is refused leaves the others alone. Without a version or label each is answered by
+        the release that would answer it alone: all by one, unless the traffic is split.
+
+        The call itself fails only where no query can be answered. INVALID_ARGUMENT: more requests than the server takes in
+        one call, or an unknown label. NOT_FOUND and UNAVAILABLE as in Recommend.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -41,6 +61,11 @@ def add_RetrievalServiceServicer_to_server(servicer, server):
                     servicer.Recommend,
                     request_deserializer=serving_dot_proto_dot_retrieval__pb2.RecommendRequest.FromString,
                     response_serializer=serving_dot_proto_dot_retrieval__pb2.RecommendResponse.SerializeToString,
+            ),
+            'RecommendBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecommendBatch,
+                    request_deserializer=serving_dot_proto_dot_retrieval__pb2.RecommendBatchRequest.FromString,
+                    response_serializer=serving_dot_proto_dot_retrieval__pb2.RecommendBatchResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -66,5 +91,22 @@ class RetrievalService(object):
         return grpc.experimental.unary_unary(request, target, '/retrieval.v1.RetrievalService/Recommend',
             serving_dot_proto_dot_retrieval__pb2.RecommendRequest.SerializeToString,
             serving_dot_proto_dot_retrieval__pb2.RecommendResponse.FromString,
+            options, channel_credentials,
+            insecure, call_credentials, compression, wait_for_ready, timeout, metadata)
+
+    @staticmethod
+    def RecommendBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(request, target, '/retrieval.v1.RetrievalService/RecommendBatch',
+            serving_dot_proto_dot_retrieval__pb2.RecommendBatchRequest.SerializeToString,
+            serving_dot_proto_dot_retrieval__pb2.RecommendBatchResponse.FromString,
             options, channel_credentials,
             insecure, call_credentials, compression, wait_for_ready, timeout, metadata)

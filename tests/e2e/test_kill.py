@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 COMPONENTS = (
     "CuratedSchema",
     "LatestBlessedModel",
+    "LatestRelease",
     "RetrievalExampleGen",
     "StatisticsGen",
     "InteractionValidator",
@@ -29,6 +30,7 @@ COMPONENTS = (
     "Trainer",
     "ItemIndexer",
     "RetrievalEvaluator",
+    "ReleaseValidator",
     "ReleasePusher",
 )
 

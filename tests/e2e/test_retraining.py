@@ -14,7 +14,7 @@ import pytest
 from serving.release import verify_release
 from tests.e2e.conftest import PACKAGES, ROOT, Workspace
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 RESOLVERS = {"LatestBlessedModel", "LatestRelease", "PreviousStatistics"}
 DAY = 86_400
@@ -81,7 +81,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 def run(workspace: Workspace, span: int, *more: str) -> subprocess.CompletedProcess[str]:
-    return workspace.call("run", "--span", str(span), *more)
+    return workspace.call("run", "--span", str(span), *more, timeout=1500)
 
 
 def fresh(done: subprocess.CompletedProcess[str]) -> set[str]:
@@ -168,7 +168,7 @@ def test_clean_leaves_what_is_in_use(workspace: Workspace, first: int, second: i
     done = workspace.call("clean", "--keep", "1")
     assert done.returncode == 0, done.stderr
     assert f"kept: span 2, release {second} (release {second})" in done.stdout
-    # The model of span 1 is what span 2's went on from; the statistics of span 1 nobody needs.
+    # The model of span 1 is what span 2's went on from; its index nobody needs.
     assert [model.is_dir() for model in models] == [True, True]
     assert len(list((artifacts / "ItemIndexer" / "index").iterdir())) == 1
     # Span 2 still comes from the cache.

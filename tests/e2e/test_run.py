@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import re
 import signal
@@ -17,7 +18,7 @@ from tests.e2e.conftest import Workspace
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 # Resolvers and importers are not cached by TFX; the pusher always looks whether its release is still there.
-NEVER_CACHED = {"LatestBlessedModel", "ReleasePusher"}
+NEVER_CACHED = {"LatestBlessedModel", "LatestRelease", "ReleasePusher"}
 
 
 def _components(output: str) -> dict[str, bool]:
@@ -73,7 +74,7 @@ def test_first_run_shows_progress_metrics_index_and_release(
     output = first[1].stdout
     components = _components(output)
     assert not any(components.values())
-    assert len(components) == 13
+    assert len(components) == 15
     assert list(components)[-1] == "ReleasePusher"
     assert "epoch 2 of 2" in output
     for expected in ("HR@50", "HR@100", "MRR", "most popular", "recall@100", "Release: version"):
@@ -109,6 +110,9 @@ def test_a_server_answers_for_the_release(workspace: Workspace) -> None:
             seen = client.recommend(query_id="42", k=1000, exclude_seen=False)
             new = client.recommend(query_id="42", k=1000, exclude_seen=True)
             stranger = client.recommend(query_id="nobody", k=5)
+            westerns = client.recommend(
+                query_id="42", k=1000, allow={"genres": ["Western"]}, deny={"year": ["1995"]}, item_features=["genres"]
+            )
         interactions = (workspace.folder / "interactions.csv").read_text().splitlines()
         had = {line.split(",")[1] for line in interactions if line.startswith("42,")}
         assert had
@@ -116,6 +120,14 @@ def test_a_server_answers_for_the_release(workspace: Workspace) -> None:
         assert not had & {item.item_id for item in new.items}
         assert seen.known_query
         assert (len(stranger.items), stranger.known_query) == (5, False)
+        catalogue = list(csv.DictReader((workspace.folder / "items.csv").open(encoding="utf-8")))
+        expected = {
+            item["item_id"] for item in catalogue if "Western" in item["genres"].split("|") and item["year"] != "1995"
+        }
+        assert expected
+        assert {item.item_id for item in westerns.items} == expected
+        assert all("Western" in item.features["genres"].split("|") for item in westerns.items)
+        assert westerns.truncated_by == ("filters",)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=30) == 0
 
@@ -131,9 +143,10 @@ def test_second_run_on_unchanged_input_uses_the_cache_and_adds_no_release(worksp
     before = workspace.releases
     done = workspace.call("run")
     assert done.returncode == 0, done.stdout + done.stderr
-    # The model that the first run blessed is the baseline now: a new input, so the evaluator runs once more.
+    # The model that the first run blessed is the baseline now: a new input, so the evaluator runs once more, and what
+    # reads its blessing.
     fresh = {name for name, cached in _components(done.stdout).items() if not cached}
-    assert fresh == NEVER_CACHED | {"RetrievalEvaluator"}
+    assert fresh == NEVER_CACHED | {"RetrievalEvaluator", "ReleaseValidator"}
     again = workspace.call("run")
     assert {name for name, cached in _components(again.stdout).items() if not cached} == NEVER_CACHED
     assert workspace.releases == before

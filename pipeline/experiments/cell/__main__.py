@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ import tensorflow_transform as tft
 from models import features
 from models.config import FeatureSpec
 from models.data import load_catalogue
+from models.features import Encodings
 from models.retrieval_model import RetrievalModel
 from models.trainer import Settings, train
 from pipeline.experiments.exchange import write_ranks
-from pipeline.experiments.preparation.held_out import HeldOut
+from pipeline.experiments.preparation.held_out import LIGHT, NEW_QUERY_ITEMS, HeldOut
 
 BATCH = 1024
+NEW_QUERY_ROWS = 2_500  # held-out rows that are ranked once more as new queries, at most
 
 
 def _files(folder: str) -> list[str]:
@@ -35,20 +37,20 @@ def _query_batches(records: list[bytes], spec: FeatureSpec, graph: tft.TFTransfo
         yield layer.call(tf.io.parse_example(records[start : start + BATCH], features.raw_query_spec(spec)))
 
 
-def embed_queries(
-    model: RetrievalModel, folder: str, spec: FeatureSpec, graph: tft.TFTransformOutput, held_out: HeldOut
-) -> np.ndarray:
-    """Embeds the held-out rows as a server would: raw features through the Transform graph.
+def query_batches(
+    folder: str, spec: FeatureSpec, graph: tft.TFTransformOutput, encodings: Encodings, held_out: HeldOut
+) -> list[dict[str, tf.Tensor]]:
+    """The held-out rows as a server would see them: raw features through the Transform graph.
 
     Args:
-      model: trained.
       folder: gzipped TFRecords of the raw held-out rows.
       spec: the declared features.
       graph: the Transform graph.
+      encodings: the columns to take.
       held_out: the rows, whose order the result has.
 
     Returns:
-      float32 [B, D] or [B, K, D].
+      Batches of what the query tower takes, B rows in all.
 
     Raises:
       ValueError: the files' rows are not those of `held_out`.
@@ -61,9 +63,34 @@ def embed_queries(
     pairs = list(zip(held_out.query_id.tolist(), held_out.item_id.tolist(), strict=True))
     if set(pairs) != set(by_pair):
         raise ValueError(f"{folder} and {len(pairs)} prepared held-out rows differ; remove the prepared folder")
-    embed = tf.function(model.query_embeddings, autograph=False, reduce_retracing=True)
     batches = _query_batches([by_pair[pair] for pair in pairs], spec, graph)
-    return np.concatenate([embed(features.query_columns(batch, model.encodings)).numpy() for batch in batches])
+    return [features.query_columns(batch, encodings) for batch in batches]
+
+
+def embed_queries(model: RetrievalModel, batches: Iterable[Mapping[str, tf.Tensor]]) -> np.ndarray:
+    """float32 [B, D] or [B, K, D]."""
+    embed = tf.function(model.query_embeddings, autograph=False, reduce_retracing=True)
+    return np.concatenate([embed(dict(batch)).numpy() for batch in batches])
+
+
+def as_new(columns: Mapping[str, tf.Tensor], encodings: Encodings, items: int) -> dict[str, tf.Tensor]:
+    """The same queries, had they come after training and had so many interactions: unknown, with a short history.
+
+    Args:
+      columns: what the query tower takes.
+      encodings: of the query tower.
+      items: the last so many of each history are kept.
+    """
+    unknown = tf.fill(tf.shape(columns[features.QUERY_INDEX]), tf.constant(encodings.query_rows - 1, tf.int64))
+    changed = {features.QUERY_INDEX: unknown}
+    for e in encodings.query:
+        if e.key == encodings.query_id:
+            changed[e.key] = tf.fill(tf.shape(unknown), tf.constant(e.missing, tf.int64))
+        elif e.key == encodings.history:
+            present = tf.cast(columns[e.key] > 0, tf.int32)
+            later = tf.cumsum(present, axis=1, exclusive=True, reverse=True)
+            changed[e.key] = tf.where(later < items, columns[e.key], 0)
+    return {**columns, **changed}
 
 
 def embed_items(model: RetrievalModel, files: list[str], negatives: dict[str, Any]) -> np.ndarray:
@@ -79,7 +106,7 @@ def embed_items(model: RetrievalModel, files: list[str], negatives: dict[str, An
 
 
 def run(job: dict[str, Any]) -> None:
-    """Trains, ranks, and writes ranks.npz and cell.json.
+    """Trains, ranks, and writes ranks.npz, light.npz and cell.json.
 
     Args:
       job: "config": {"features", "negatives", "model", "train"} as plain JSON; "columns": {"query_id", "item_id",
@@ -104,8 +131,15 @@ def run(job: dict[str, Any]) -> None:
     history = tf.keras.callbacks.History()
     model = train(settings, train_files, item_files, graph, [history])
     trained = time.monotonic()
-    queries = embed_queries(model, artifacts["held_out"], spec, graph, held_out)
-    rank = held_out.rank(queries, embed_items(model, item_files, settings.negatives))
+    batches = query_batches(artifacts["held_out"], spec, graph, model.encodings, held_out)
+    items = embed_items(model, item_files, settings.negatives)
+    rank = held_out.rank(embed_queries(model, batches), items)
+    some = held_out.part(NEW_QUERY_ROWS)
+    light = [
+        held_out.rank(embed_queries(model, (as_new(batch, model.encodings, n) for batch in batches)), items, some)
+        for n in NEW_QUERY_ITEMS
+    ]
+    np.savez_compressed(folder / LIGHT, rows=some, rank=np.stack(light))
     write_ranks(folder / "ranks.npz", held_out.query_id.tolist(), held_out.item_id.tolist(), rank)
     result = {
         "row": job["row"],

@@ -12,6 +12,10 @@ import numpy as np
 from components.retrieval_evaluator.metrics import ranks
 
 FILE = "held_out.npz"
+# Of a cell: `rows`, int64 [R], places among the held-out rows, and `rank`, int64 [len(NEW_QUERY_ITEMS), R], of the same
+# rows with queries that came after training and had so many interactions.
+LIGHT = "light.npz"
+NEW_QUERY_ITEMS = (0, 1, 2, 5)
 SCORES_AT_ONCE = 4 * 2**20  # 32 MB as float64
 DECILES = 10
 
@@ -110,7 +114,11 @@ class HeldOut:
         decile[order] = np.arange(len(order)) * DECILES // len(order) + 1
         return decile
 
-    def rank(self, queries: np.ndarray, items: np.ndarray) -> np.ndarray:
+    def part(self, rows: int) -> np.ndarray:
+        """int64 [at most `rows`], places of held-out rows, evenly spread."""
+        return np.unique(np.linspace(0, len(self.target) - 1, min(rows, len(self.target))).astype(np.int64))
+
+    def rank(self, queries: np.ndarray, items: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
         """Exact ranks among the whole catalogue; ties and NaN count against the row's item.
 
         The score is the dot product, of a query with several vectors the largest one. It is computed in float64 and
@@ -119,27 +127,33 @@ class HeldOut:
         Args:
           queries: float [B, D] or [B, K, D].
           items: float [N, D].
+          rows: int64 [R], places of the rows to rank; default: all.
 
         Returns:
-          int64 [B], from 1.
+          int64 [B] or [R], from 1.
         """
+        if rows is None:
+            rows = np.arange(len(self.target))
+        queries = queries[rows]
         columns = items.astype(np.float64).T
 
         def scores(start: int, end: int) -> np.ndarray:
             product = (queries[start:end].astype(np.float64) @ columns).astype(np.float32)
             return product.max(axis=1) if product.ndim == 3 else product
 
-        return self._rank(scores, 1 if queries.ndim == 2 else queries.shape[1])
+        return self._rank(scores, 1 if queries.ndim == 2 else queries.shape[1], rows)
 
     def rank_by_popularity(self) -> np.ndarray:
         """Ranks by train rows, int64 [B]."""
-        return self._rank(lambda start, end: np.broadcast_to(self.count, (end - start, len(self.count))), 1)
+        rows = np.arange(len(self.target))
+        return self._rank(lambda start, end: np.broadcast_to(self.count, (end - start, len(self.count))), 1, rows)
 
-    def _rank(self, scores: Callable[[int, int], np.ndarray], vectors: int) -> np.ndarray:
+    def _rank(self, scores: Callable[[int, int], np.ndarray], vectors: int, rows: np.ndarray) -> np.ndarray:
         step = max(1, SCORES_AT_ONCE // (len(self.count) * vectors))
         excluded = np.split(self.excluded, self.excluded_ends[:-1])
         parts = []
-        for start in range(0, len(self.target), step):
-            end = min(start + step, len(self.target))
-            parts.append(ranks(scores(start, end), self.target[start:end], excluded[start:end]))
+        for start in range(0, len(rows), step):
+            places = rows[start : start + step]
+            of_rows = [excluded[place] for place in places]
+            parts.append(ranks(scores(start, start + len(places)), self.target[places], of_rows))
         return np.concatenate(parts)

@@ -1,5 +1,6 @@
 """The retrieval service over gRPC: in this process, and as a process of its own."""
 
+import json
 import math
 import os
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +19,7 @@ import pytest
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving import retriever
+from serving import manager
 from serving.client import RetrievalClient, RetrievalError
 from serving.config import ServingConfig
 from serving.proto import retrieval_pb2, retrieval_pb2_grpc
@@ -192,18 +194,18 @@ def test_health(running: Running) -> None:
 def test_not_serving_while_loading(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny.publish(tmp_path / "r", model, tmp_path / "index")
     server = Server(tmp_path / "r", "tiny", ServingConfig(port=0))
-    load, seen = retriever.load_newest, []
+    load, seen = manager.load_release, []
 
-    def observed(root: Path, name: str) -> object:
+    def observed(*arguments: object) -> object:
         seen.extend(health(server.address, service) for service in HEALTH_NAMES)
         with RetrievalClient(server.address, timeout=30) as client:
             try:
                 client.recommend(query_id="alice")
             except RetrievalError as error:
                 seen.append((error.status, error.message))
-        return load(root, name)
+        return load(*arguments)
 
-    monkeypatch.setattr(retriever, "load_newest", observed)
+    monkeypatch.setattr(manager, "load_release", observed)
     server.start()
     assert seen == [NOT_SERVING] * 4 + [("UNAVAILABLE", "no release is loaded yet")]
     assert health(server.address) == SERVING
@@ -228,7 +230,10 @@ def command(*arguments: object) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_process_stops_in_order(running: Running, tmp_path: Path, number: signal.Signals) -> None:
-    arguments = command("--releases", running.release.parent, "--model", "tiny", "--port", 0, "--max-k", 3)
+    (tmp_path / "serving.yaml").write_text("max_k: 3\nport: 1\nrest_port: 0")
+    arguments = command(
+        "--releases", running.release.parent, "--model", "tiny", "--port", 0, "--config", tmp_path / "serving.yaml"
+    )
     with (tmp_path / "stderr").open("w") as stderr:
         process = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr, text=True)
     try:
@@ -237,6 +242,10 @@ def test_process_stops_in_order(running: Running, tmp_path: Path, number: signal
         assert line.startswith(f"serving tiny version {running.release.name} on 127.0.0.1:")
         address = line.split()[-1]
         assert health(address) == SERVING
+        line = process.stdout.readline()
+        assert line.startswith("REST and metrics on 127.0.0.1:")
+        with urllib.request.urlopen(f"http://{line.split()[-1]}/v1/models/tiny", timeout=30) as page:
+            assert json.load(page)["model_version_status"][0]["state"] == "AVAILABLE"
         with RetrievalClient(address, timeout=30) as client:
             assert len(client.recommend(query_id="alice", k=3).items) == 3
             with pytest.raises(RetrievalError, match="k is 4, must be 1 to 3"):
@@ -359,6 +368,28 @@ def test_main_without_a_release(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["--releases", str(tmp_path), "--model", "tiny", "--port", "0"]) == 1
     assert capsys.readouterr().err.endswith(f"error: there is no release in {tmp_path}\n")
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("max_kk: 3", "error: max_kk: Extra inputs are not permitted"),
+        ("tls: {certificate: a}", "error: tls.key: Field required"),
+        ("- port", "serving.yaml: 'list' object is not a mapping"),
+        ("port: [", "serving.yaml: while parsing a flow node"),
+        (None, "serving.yaml: [Errno 2] No such file or directory"),
+    ],
+)
+def test_main_with_a_file_that_cannot_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, message: str
+) -> None:
+    file = tmp_path / "serving.yaml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(SystemExit) as raised:
+        main(["--releases", str(tmp_path), "--model", "tiny", "--config", str(file)])
+    assert raised.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_main_with_a_port_that_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

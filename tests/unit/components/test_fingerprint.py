@@ -25,6 +25,14 @@ def test_one_changed_character_in_a_subfolder_changes_it(root: Path) -> None:
     assert fingerprint.source_fingerprint("models") != before
 
 
+def test_a_single_file(root: Path) -> None:
+    before = fingerprint.source_fingerprint("models/a.py")
+    (root / "models" / "losses" / "b.py").write_text("y = 2\n")
+    assert fingerprint.source_fingerprint("models/a.py") == before
+    (root / "models" / "a.py").write_text("x = 2\n")
+    assert fingerprint.source_fingerprint("models/a.py") != before
+
+
 def test_a_renamed_file_changes_it_and_other_files_do_not(root: Path) -> None:
     before = fingerprint.source_fingerprint("models")
     (root / "models" / "notes.txt").write_text("nothing")

@@ -160,11 +160,24 @@ def test_unknown_candidates_read_the_last_row() -> None:
     assert not np.allclose(before, model.item_embeddings(unknown))
 
 
+@pytest.mark.parametrize(("rate", "trained"), [(0.0, False), (0.99, True)])
+def test_unknown_rate_trains_the_augmented_vectors_of_unknown_ids(rate: float, trained: bool) -> None:
+    # All ids of the small batch are known: without the rate nothing reads the last rows.
+    tf.keras.utils.set_random_seed(1)
+    model = dat(unknown_rate=rate)
+    tables = [model.query_augmented.table.embeddings, model.item_augmented.table.embeddings]
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss(helpers.small_batch(), training=True)
+    for gradient in tape.gradient(loss, tables):
+        assert bool(tf.convert_to_tensor(gradient).numpy()[-1].any()) == trained
+
+
 def test_the_defaults_are_the_papers() -> None:
     model = DAT(ModelConfig(), helpers.small_encodings(), helpers.small_catalogue())
     assert model.query_tower.get_config() | {"name": "", "dtype": ""} == {
         "name": "", "trainable": True, "dtype": "",
         "hidden_units": [256, 128], "output_dim": 32, "last_activation": "relu", "dropout": 0.0,
+        "normalise": True,
     }  # fmt: skip
     batch = helpers.small_batch()
     loss = float(model.compute_loss(batch))

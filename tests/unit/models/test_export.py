@@ -16,7 +16,7 @@ from models import data, export, features
 from models.config import FeatureSpec, ModelConfig, TrainConfig
 from models.registry import MODELS, build_model
 from models.retrieval_model import RetrievalModel
-from serving.index import build_index
+from serving.index_builder import build_index
 from serving.release import folder_fingerprint, write_release
 from serving.retriever import load_release
 from tests.unit.models import helpers

@@ -33,11 +33,11 @@ def test_label_aware_attention_by_hand() -> None:
     np.testing.assert_allclose(label_aware_attention(interests, -item, 1e4), [[1, 0]], atol=1e-6)
 
 
-def test_k_unit_vectors_a_query() -> None:
+def test_k_vectors_a_query_of_their_own_lengths() -> None:
     model = mind()
     made = model.query_embeddings(helpers.small_batch()).numpy()
     assert made.shape == (3, 3, 4)
-    np.testing.assert_allclose(np.linalg.norm(made, axis=2), 1, atol=1e-5)
+    assert len(np.unique(np.linalg.norm(made[0], axis=1).round(6))) == 3
     # Queries with a history have different interests; without one all are those of the other features.
     assert not np.allclose(made[0, 0], made[0, 1])
     np.testing.assert_allclose(made[2], np.tile(made[2, :1], (3, 1)), atol=1e-6)
@@ -75,7 +75,7 @@ def test_a_batch_without_any_history() -> None:
         loss = model.compute_loss(batch, training=True)
     assert np.isfinite(loss)
     assert all(np.isfinite(tf.convert_to_tensor(g)).all() for g in tape.gradient(loss, model.trainable_variables))
-    np.testing.assert_allclose(np.linalg.norm(model.query_embeddings(batch), axis=2), 1, atol=1e-5)
+    assert np.isfinite(model.query_embeddings(batch)).all()
 
 
 def test_history_alone_and_a_shared_table() -> None:

@@ -21,6 +21,7 @@ SPEC = FeatureSpec(
         {"name": "age", "kind": "number", "side": "query", "buckets": 2},
         {"name": "zip", "kind": "categorical", "side": "query", "hash_buckets": 5},
         {"name": "time", "kind": "timestamp", "side": "interaction"},
+        {"name": "shown", "kind": "timestamp", "side": "interaction", "buckets": 2},
         {"name": "device", "kind": "categorical", "side": "interaction", "min_count": 2},
         {"name": "colour", "kind": "categorical", "side": "item", "vocabulary_size": 1},
         {"name": "item", "kind": "id", "side": "item"},
@@ -33,9 +34,16 @@ SPEC = FeatureSpec(
 MONDAY_5_AM = 4 * 86400 + 5 * 3600  # 1970-01-05 was a Monday
 
 ROWS: list[helpers.Row] = [
-    {"user": ["a"], "item": ["i1"], "time": [0], "age": [3.0], "zip": ["x"], "device": ["tv"]},
-    {"user": ["a"], "item": ["i1"], "time": [MONDAY_5_AM], "age": [4.0], "history": ["i3", "i2", "i1"]},
-    {"user": ["b"], "item": ["i2"], "time": [951782399], "age": [9.0], "device": ["tv"]},
+    {"user": ["a"], "item": ["i1"], "time": [0], "shown": [1000], "age": [3.0], "zip": ["x"], "device": ["tv"]},
+    {
+        "user": ["a"],
+        "item": ["i1"],
+        "time": [MONDAY_5_AM],
+        "shown": [2000],
+        "age": [4.0],
+        "history": ["i3", "i2", "i1"],
+    },
+    {"user": ["b"], "item": ["i2"], "time": [951782399], "shown": [9000], "age": [9.0], "device": ["tv"]},
     {"user": ["b"], "item": ["i1"], "device": ["radio"]},
     {"item": ["i1"], "group": ["D"], "title": ["Ärger, im ärger-HAUS 2"], "genres": ["A", "B", "C"], "price": [1.0]},
     {"item": ["i2"], "group": ["D"], "title": ["im"], "genres": ["A"], "price": [3.0], "colour": ["red"]},
@@ -45,7 +53,7 @@ ROWS: list[helpers.Row] = [
 LATER: list[helpers.Row] = [
     {"user": ["new"], "item": ["new"], "history": ["new", "", "i1"], "device": ["phone"], "age": [-50.0]},
     {"item": ["i2"], "group": ["new"], "price": [1e30], "genres": ["new", "B"], "title": ["neu im haus"]},
-    {"user": [""], "price": [float("nan")]},
+    {"user": [""], "price": [float("nan")], "shown": [10**9]},
 ]
 
 
@@ -134,6 +142,13 @@ def test_timestamps_in_utc(transformed: tuple) -> None:
     assert column(rows, "time_weekday")[:4] == [[4], [1], [1], []]
 
 
+def test_moments_in_buckets_of_time(transformed: tuple) -> None:
+    rows, later, _ = transformed
+    # 1000, 2000, 9000 in two buckets parted at the median; what comes after training is in the last one.
+    assert column(rows, "shown_moment")[:4] == [[1], [2], [2], []]
+    assert column(later, "shown_moment") == [[], [], [2]]
+
+
 def test_hashing(transformed: tuple) -> None:
     rows, _, _ = transformed
     expected = int(tf.strings.to_hash_bucket_fast("x", 5)) + 1
@@ -144,7 +159,7 @@ def test_encodings_cover_every_index(transformed: tuple) -> None:
     rows, later, output = transformed
     encodings = features.make_encodings(SPEC, ModelConfig(embedding_dim=3, share_item_embedding=True), output)
     assert {e.key: e.rows for e in encodings.query} == {
-        "user": 4, "history": 6, "age": 3, "zip": 6, "time_hour": 25, "time_weekday": 8, "device": 3,
+        "user": 4, "history": 6, "age": 3, "zip": 6, "time_hour": 25, "time_weekday": 8, "shown_moment": 3, "device": 3,
     }  # fmt: skip
     assert {e.key: e.rows for e in encodings.item} == {"colour": 3, "item": 6, "title": 4, "genres": 4, "price": 0}
     for e in (*encodings.query, *encodings.item):
@@ -162,6 +177,7 @@ def test_serving_gives_what_the_transform_step_gave(transformed: tuple) -> None:
         "age": tf.constant([4.0, 9.0, np.nan]),
         "zip": tf.constant(["", "", ""]),
         "time": tf.constant([MONDAY_5_AM, 951782399, -1], tf.int64),
+        "shown": tf.constant([1000, 9000, -1], tf.int64),
         "device": tf.constant(["", "tv", ""]),
     }
     dense = features.query_columns(output.transform_features_layer()(features.from_serving(raw)), encodings)
@@ -169,6 +185,8 @@ def test_serving_gives_what_the_transform_step_gave(transformed: tuple) -> None:
     for key in ("age", "time_hour", "time_weekday", "device"):
         of_rows = [(column(rows, key)[i] or [0])[0] for i in (1, 2)]
         assert dense[key].numpy().tolist() == [*of_rows, 0]
+    # A missing moment is the present: the latest bucket.
+    assert dense["shown_moment"].numpy().tolist() == [1, 2, 2]
     # A missing id reads the row of unknown ids, for that one is trained.
     assert dense["user"].numpy().tolist() == [column(rows, "user")[1][0], column(rows, "user")[2][0], 3]
     assert dense["query_index"].numpy().tolist()[2] == 3

@@ -93,11 +93,12 @@ class Toy:
         )
 
 
-def make(folder: Path) -> Toy:
-    """The toy data, transformed, with uniform negatives and counts."""
+def make(folder: Path, spec: FeatureSpec = SPEC, train_rows: list[helpers.Row] | None = None) -> Toy:
+    """The toy data, or other train rows, transformed, with uniform negatives and counts."""
     raw_train, held_out = raw_interactions()
+    raw_train = train_rows or raw_train
     items = raw_items()
-    rows, _, output = helpers.transform(SPEC, raw_train + items, folder)
+    rows, _, output = helpers.transform(spec, raw_train + items, folder)
     train, catalogue = rows[: len(raw_train)], rows[len(raw_train) :]
     counts = np.bincount([int(row["candidate_index"][0]) for row in train], minlength=len(ITEMS))
     random = np.random.default_rng(0)

@@ -76,15 +76,22 @@ def test_the_template_explains_every_key() -> None:
     from components.span_gate.config import DistanceGate, GatesConfig, VolumeGate
     from models.config import AlignmentConfig, AlsConfig, MimicConfig, MindConfig, WarmStartConfig
     from pipeline.airflow.config import ScheduleConfig
-    from serving.config import ServingConfig
+    from serving.config import ServingConfig, TlsConfig, TowerConfig, VersionPolicy
 
     models = [PipelineConfig, Feature, ModelConfig, MimicConfig, AlignmentConfig, TrainConfig, NegativesConfig]
-    models += [MindConfig, AlsConfig, IndexConfig, EvaluationConfig, Threshold, ServingConfig, ingestion.DataConfig]
-    models += [ingestion.InteractionFiles, ingestion.ItemFiles, ingestion.QueryFiles]
+    models += [MindConfig, AlsConfig, IndexConfig, EvaluationConfig, Threshold]
+    models += [ServingConfig, VersionPolicy, TlsConfig, TowerConfig]
+    models += [ingestion.DataConfig, ingestion.InteractionFiles, ingestion.ItemFiles, ingestion.QueryFiles]
     models += [ingestion.SplitByLast, ingestion.SplitByTime, ingestion.SplitBySpan, WarmStartConfig]
     models += [GatesConfig, VolumeGate, DistanceGate, SliceGate, ScheduleConfig]
     missing = {key for model in models for key in keys(model) if key not in text}
     assert missing == set()
+
+
+def test_filters_need_an_attribute_of_the_items(tmp_path: Path) -> None:
+    tree = {**TREE, "index": {"filter": ["nothing"]}}
+    with pytest.raises(ConfigError, match=r"index\.filter: 'nothing' is neither a feature of side item nor a column"):
+        _load(tmp_path, tree)
 
 
 def test_who_needs_negatives(tmp_path: Path) -> None:
@@ -139,7 +146,11 @@ def test_the_tree_is_frozen(tmp_path: Path) -> None:
         (("features", 2), {"name": "other", "kind": "id", "side": "item"}, "must be the id column 'item'"),
         (("features", 2), {"name": "query_key", "kind": "text", "side": "item"}, "name is reserved"),
         (("features", 2), {"name": "h", "kind": "history", "side": "item"}, "side must be query"),
-        (("features", 2), {"name": "p", "kind": "text", "side": "item", "buckets": 3}, "buckets is for numbers"),
+        (
+            ("features", 2),
+            {"name": "p", "kind": "text", "side": "item", "buckets": 3},
+            "buckets is for numbers and timestamps",
+        ),
         (("features", 2), {"name": "p", "kind": "number", "side": "item", "min": 2.0, "max": 1.0}, "min is larger"),
         (
             ("model", "mask_same_query"),
@@ -236,3 +247,44 @@ def test_sides_of_features() -> None:
     assert [f.name for f in spec.query_features] == ["u", "device"]
     assert [f.name for f in spec.item_features] == ["c"]
     assert FeatureSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+BY_SPAN = {
+    **TREE,
+    "data": {
+        **TREE["data"],
+        "interactions": {**TREE["data"]["interactions"], "files": "{SPAN}/i.csv"},
+        "split": {"by": "span", "window": 7},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("tree", "fault"),
+    [
+        ({**TREE, "train": {"warm_start": {}}}, r"train\.warm_start needs data\.split by span"),
+        (
+            {**BY_SPAN, "model": {"kind": "matrix_factorization"}, "train": {"warm_start": {}}},
+            r"train\.warm_start is for models with epochs; matrix_factorization is solved anew",
+        ),
+        ({**TREE, "gates": {"volume": {}}}, r"gates\.volume needs data\.split by span"),
+        (
+            {**BY_SPAN, "gates": {"drift": {"max": 0.1, "features": {"x": 0.2}}}},
+            r"gates\.drift\.features: no feature 'x'",
+        ),
+        (
+            {**TREE, "evaluation": {"slices": [{"by": "category", "metric": "HR@7", "min_ratio_to_blessed": 0.9}]}},
+            r"evaluation\.slices: HR@7 needs 7 in evaluation\.ks",
+        ),
+    ],
+)
+def test_what_needs_spans_or_epochs_is_refused_without(tmp_path: Path, tree: dict[str, Any], fault: str) -> None:
+    with pytest.raises(ConfigError, match=fault):
+        _load(tmp_path, tree)
+
+
+def test_spans_with_gates_and_warm_start(tmp_path: Path) -> None:
+    tree = {**BY_SPAN, "gates": {"volume": {}, "skew": {"max": 0.2}}, "train": {"warm_start": {"optimizer": "reset"}}}
+    config = _load(tmp_path, tree)
+    assert config.train.warm_start is not None
+    assert (config.train.warm_start.epochs, config.train.warm_start.optimizer) == (2, "reset")

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving import index as index_module
-from serving.index import Hit, ItemIndex, build_index
+from serving import index_builder
+from serving.index import Hit, ItemIndex, _largest
+from serving.index_builder import build_index
 from serving.index_manifest import ItemIndexError, Latency, Measurement, read_manifest, write_manifest
 from serving.searcher import SearcherConfig, choose_searcher
 
@@ -30,7 +31,7 @@ def build(folder: Path, embeddings: np.ndarray) -> ItemIndex:
 class ScannOnly(ItemIndex):
     """Fails where a search comes to NumPy instead of ScaNN."""
 
-    def _exact(self, query: np.ndarray, wanted: int, excluded: frozenset[bytes]) -> list[Hit]:
+    def _exact(self, *arguments: object) -> list[Hit]:
         raise AssertionError("ScaNN should have answered")
 
 
@@ -57,9 +58,9 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[ItemIndex, np.ndarr
     [
         (19_999, SearcherConfig(kind="brute_force")),
         (20_000, SearcherConfig(kind="hashing", reorder=300)),
-        (99_999, SearcherConfig(kind="hashing", reorder=300)),
-        # sqrt(100,000) = 316.2; a fifth of 316 is 63.2
-        (100_000, SearcherConfig(kind="hashing", reorder=300, leaves=316, leaves_to_search=64)),
+        (199_999, SearcherConfig(kind="hashing", reorder=300)),
+        # sqrt(200,000) = 447.2; three tenths of 447 are 134.1
+        (200_000, SearcherConfig(kind="hashing", reorder=300, leaves=447, leaves_to_search=135)),
         (1_000_000, SearcherConfig(kind="hashing", reorder=300, leaves=1000, leaves_to_search=100, soar=True)),
     ],
 )
@@ -210,7 +211,7 @@ def test_all_of_a_scann_catalogue(large: tuple[ItemIndex, np.ndarray, np.ndarray
 def test_tree_that_finds_too_few_is_made_up_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # One leaf of 150 holds about 167 items: 500 can only come from the exact search.
     few = SearcherConfig(kind="hashing", leaves=150, leaves_to_search=1, reorder=300)
-    monkeypatch.setattr(index_module, "choose_searcher", lambda items: few)
+    monkeypatch.setattr(index_builder, "choose_searcher", lambda items: few)
     embeddings, queries = clustered(25_000)
     index = build(tmp_path / "i", embeddings)
     assert len(index._scann.search(queries[0], 500)) < 500
@@ -220,7 +221,7 @@ def test_tree_that_finds_too_few_is_made_up_exactly(tmp_path: Path, monkeypatch:
 
 def test_exclusion_looks_at_more_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = SearcherConfig(kind="hashing", leaves=150, leaves_to_search=30, reorder=300)
-    monkeypatch.setattr(index_module, "choose_searcher", lambda items: tree)
+    monkeypatch.setattr(index_builder, "choose_searcher", lambda items: tree)
     embeddings, queries = clustered(25_000)
     index = build(tmp_path / "i", embeddings)
     found = 0
@@ -231,9 +232,25 @@ def test_exclusion_looks_at_more_leaves(tmp_path: Path, monkeypatch: pytest.Monk
     assert found / 2000 > 0.98
 
 
+def test_more_effort_finds_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = SearcherConfig(kind="hashing", leaves=150, leaves_to_search=15, reorder=100)
+    monkeypatch.setattr(index_builder, "choose_searcher", lambda items: tree)
+    embeddings, queries = clustered(25_000)
+    search = build(tmp_path / "i", embeddings)._scann.search
+    best = [set(np.argsort(-(embeddings @ query))[:100].tolist()) for query in queries[:20]]
+
+    def recall(effort: float) -> float:
+        return sum(
+            len(rows & set(search(query, 100, effort).tolist())) for rows, query in zip(best, queries, strict=False)
+        ) / (100 * len(best))
+
+    assert recall(0.2) < recall(1.0) < recall(4.0)
+    assert recall(100.0) > 0.98  # all leaves; what is missed is left to the codes
+
+
 def test_soar_index_loads_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     soar = SearcherConfig(kind="hashing", leaves=150, leaves_to_search=50, reorder=300, soar=True)
-    monkeypatch.setattr(index_module, "choose_searcher", lambda items: soar)
+    monkeypatch.setattr(index_builder, "choose_searcher", lambda items: soar)
     embeddings, queries = clustered(25_000)
     index = build(tmp_path / "i", embeddings)
     exact = set(np.argsort(-(embeddings @ queries[0]))[:100].tolist())
@@ -447,3 +464,36 @@ def test_truncated_scann_file_is_refused(
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(ItemIndexError, match="ScaNN cannot read it"):
         ItemIndex(tmp_path / "i")
+
+
+def test_effort_looks_at_more_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Of 150 leaves 15 are searched: 2 with an effort of 0.1, all with one of 10.
+    tree = SearcherConfig(kind="hashing", leaves=150, leaves_to_search=15, reorder=300)
+    monkeypatch.setattr(index_builder, "choose_searcher", lambda items: tree)
+    embeddings, queries = clustered(25_000)
+    index = build(tmp_path / "i", embeddings)
+
+    def found(effort: float) -> int:
+        exact = [{hit.row for hit in index.search_exact(query, 100)} for query in queries[:20]]
+        return sum(
+            len(best & {hit.row for hit in index.search(query, 100, effort=effort)})
+            for best, query in zip(exact, queries, strict=False)
+        )
+
+    assert found(0.1) < found(1.0) < found(10.0)
+    assert found(10.0) / 2000 > 0.99
+
+
+@pytest.mark.parametrize(
+    ("scores", "count", "expected"),
+    [
+        ([1, 2, 2, 2, 0], 2, [1, 2]),  # of equal ones the first
+        ([1, 2, 2, 2, 0], 4, [0, 1, 2, 3]),
+        ([1, 2, 3], 5, [0, 1, 2]),
+        ([np.nan, 1, 3, np.nan, 2], 2, [2, 4]),
+        ([np.nan, 1, 3, np.nan, 2], 4, [0, 1, 2, 4]),
+        ([np.inf, 1, -np.inf], 2, [0, 1]),
+    ],
+)
+def test_largest(scores: list[float], count: int, expected: list[int]) -> None:
+    assert _largest(np.array(scores, dtype=np.float32), count).tolist() == expected

@@ -26,3 +26,13 @@ def test_tables_of_different_lengths_are_refused(tmp_path: Path) -> None:
     write_table(tmp_path / "q" / "examples", [b"1"])
     with pytest.raises(BlobError, match="2 ids, but 1 examples"):
         QueryStore(tmp_path / "q")
+
+
+def test_sample_is_from_all_over_the_store(tmp_path: Path) -> None:
+    rows = [(b"%d" % n, b"row %d" % n) for n in range(10)]
+    write_queries(tmp_path / "q", rows)
+    store = QueryStore(tmp_path / "q")
+    assert store.sample(4) == [rows[0], rows[3], rows[6], rows[9]]
+    assert store.sample(10) == store.sample(11) == rows
+    write_queries(tmp_path / "none", [])
+    assert QueryStore(tmp_path / "none").sample(4) == []

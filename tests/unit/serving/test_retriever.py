@@ -1,4 +1,3 @@
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +6,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from serving.release import ReleaseError
-from serving.retriever import Retriever, load_newest, load_release
+from serving.retriever import Retriever, load_release
 from tests.unit.serving import tiny
 
 
@@ -148,27 +147,112 @@ def test_several_vectors_of_another_dimension_are_refused(tmp_path: Path) -> Non
         load_release(tmp_path / "r" / str(version))
 
 
-def test_newest_whole_release_is_loaded(tmp_path: Path, model: Path, caplog: pytest.LogCaptureFixture) -> None:
-    root = tmp_path / "r"
-    first = tiny.publish(root, model, tmp_path / "i1")
-    second = tiny.publish(root, model, tmp_path / "i2", items={"a": [1, 1, 1, 1]})
-    third = tiny.publish(root, model, tmp_path / "i3", items={"b": [1, 1, 1, 1]}, model_name="other")
-    assert load_newest(root, "tiny").manifest.version == second
-    (root / str(second) / "saved_model.pb").write_bytes(b"")
-    (root / str(third + 1)).mkdir()
-    caplog.clear()
-    with caplog.at_level(logging.ERROR):
-        assert load_newest(root, "tiny").manifest.version == first
-    told = [r.getMessage().split(":")[0] for r in caplog.records if r.name == "serving.retriever"]
-    assert told == [
-        f"release {third + 1} is left out",
-        f"release {third} is left out",
-        f"release {second} is left out",
-    ]
-    with pytest.raises(ReleaseError, match=r"none of the 4 releases in .* can be served as 'absent'"):
-        load_newest(root, "absent")
+@pytest.fixture(scope="module")
+def filtered(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Retriever:
+    folder = tmp_path_factory.mktemp("filtered")
+    version = tiny.publish(folder / "r", model, folder / "index", attributes=tiny.ATTRIBUTES)
+    return load_release(folder / "r" / str(version))
 
 
-def test_no_release(tmp_path: Path) -> None:
-    with pytest.raises(ReleaseError, match="there is no release in"):
-        load_newest(tmp_path, "tiny")
+def asked(retriever: Retriever, **more: object) -> tuple[list[str], list[str]]:
+    """Ids, and why they are few, for alice: the scores of i1 to i5 are 1 to 5, and she has seen i4 and i5."""
+    answer = retriever.recommend(**{"query_id": "alice", "features": {}, "k": 2, **more})  # type: ignore[arg-type]
+    assert answer.truncated == bool(answer.truncated_by)
+    return ids(answer), [cause.value for cause in answer.truncated_by]
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({"allow": [("genre", ["a"])]}, (["i2", "i1"], [])),
+        ({"allow": [("genre", ["a", "b"])], "deny": [("tags", ["y"])]}, (["i5", "i1"], [])),
+        ({"deny": [("genre", ["b"])]}, (["i4", "i2"], [])),
+        ({"deny": [("genre", ["b"])], "exclude_seen": True}, (["i2", "i1"], [])),
+        ({"min_score": 4.0}, (["i5", "i4"], [])),
+        # Each step that leaves fewer than k is named, and no other.
+        ({"k": 6}, (["i5", "i4", "i3", "i2", "i1"], ["catalogue"])),
+        ({"k": 5}, (["i5", "i4", "i3", "i2", "i1"], [])),
+        ({"allow": [("tags", ["y"])], "k": 3}, (["i3", "i2"], ["filters"])),
+        ({"allow": [("tags", ["y"])], "exclude": ["i3"]}, (["i2"], ["exclusions"])),
+        ({"allow": [("tags", ["y"])], "exclude": ["i3"], "k": 3}, (["i2"], ["filters", "exclusions"])),
+        ({"allow": [("tags", ["y"])], "exclude": ["i4", "i1", "?"], "k": 2}, (["i3", "i2"], [])),
+        ({"min_score": 4.5}, (["i5"], ["min_score"])),
+        ({"min_score": 5.5}, ([], ["min_score"])),
+        ({"exclude_seen": True, "min_score": 3.0}, (["i3"], ["min_score"])),
+        (
+            {"allow": [("genre", ["b"])], "exclude_seen": True, "min_score": 4.0, "k": 9},
+            ([], ["catalogue", "filters", "exclusions", "min_score"]),
+        ),
+        # Nothing is left.
+        ({"allow": [("genre", ["none"])]}, ([], ["filters"])),
+        ({"allow": [("genre", ["a"])], "deny": [("genre", ["a"])]}, ([], ["filters"])),
+        ({"exclude": list(tiny.ITEMS) * 2, "k": 1}, ([], ["exclusions"])),
+    ],
+)
+def test_filters_and_why_an_answer_is_short(
+    filtered: Retriever, more: dict[str, object], expected: tuple[list[str], list[str]]
+) -> None:
+    assert asked(filtered, **more) == expected
+
+
+def test_filters_with_several_vectors(tmp_path: Path) -> None:
+    model = tiny.save_model(tmp_path / "m", tiny.TwoVectors())
+    version = tiny.publish(tmp_path / "r", model, tmp_path / "index", attributes=tiny.ATTRIBUTES)
+    retriever = load_release(tmp_path / "r" / str(version))
+    # The items' scores are 10, 8, 6, 4 (of the second vector) and 5 (of the first).
+    query = {"query_id": "", "features": {"w": [1.0], "tags": ["x", "y"]}, "k": 2}
+    answer = retriever.recommend(**query, allow=[("genre", ["b"])])  # type: ignore[arg-type]
+    assert [(hit.item_id, hit.score) for hit in answer.hits] == [(b"i3", 6.0), (b"i5", 5.0)]
+    answer = retriever.recommend(**query, deny=[("genre", ["a"])], min_score=5.5)  # type: ignore[arg-type]
+    assert [(hit.item_id, hit.score) for hit in answer.hits] == [(b"i3", 6.0)]
+
+
+def test_all_seen_items_are_left_out_however_short_the_history(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = [f"i{n}".encode() for n in (1, 2, 3, 4)]  # twice what the feature takes
+    stored = tiny.example(user_id=[b"carol"], w=[1.0], history=history, seen_items=history)
+    monkeypatch.setattr(tiny, "QUERIES", [(b"carol", stored)])
+    version = tiny.publish(tmp_path / "r", model, tmp_path / "index")
+    answer = load_release(tmp_path / "r" / str(version)).recommend(
+        query_id="carol", features={"history": ["i5"]}, k=5, exclude_seen=True
+    )
+    assert ids(answer) == ["i5"]
+
+
+@pytest.mark.parametrize(
+    ("query_id", "features", "fallbacks", "missing"),
+    [
+        # bob has tags stored, of an empty w and history nothing.
+        ("bob", {"w": [1.0], "history": ["i1"], "time": [1]}, [], []),
+        ("bob", {"w": [1.0], "history": ["i1"]}, ["current_time"], []),
+        ("bob", {"time": [1]}, ["missing_feature"], ["w", "history"]),
+        ("bob", {"w": [], "history": [], "time": []}, [], []),  # said to be missing: nothing was put in their place
+        ("nobody", {"w": [1.0], "tags": ["x"], "history": ["i1"], "time": [1]}, ["unknown_query_id"], []),
+        ("", {"w": [1.0]}, ["no_query_id", "missing_feature", "current_time"], ["tags", "history"]),
+        ("bob", {"w": [1.0], "history": ["i1", "", ""], "tags": [""], "time": [1]}, ["empty_string"], []),
+    ],
+)
+def test_fallbacks(
+    retriever: Retriever, query_id: str, features: dict, fallbacks: list[str], missing: list[str]
+) -> None:
+    answer = retriever.recommend(query_id=query_id, features=features, k=1)
+    assert [fallback.value for fallback in answer.fallbacks] == fallbacks
+    assert list(answer.missing_features) == missing
+
+
+def test_empty_strings_take_no_place(retriever: Retriever) -> None:
+    # Tags take the first three values. [1, 5, 0, 0] . [0, 1, 0, -1]; with the empty strings in the way it would be 0.
+    answer = retriever.recommend(query_id="nobody", features={"tags": ["", "", "", "x"], "time": []}, k=1)
+    assert [(hit.item_id, hit.score) for hit in answer.hits] == [(b"i1", 5.0)]
+
+
+def test_empty_string_for_a_number_is_refused(retriever: Retriever) -> None:
+    with pytest.raises(ValueError, match="feature 'w' must be given as floats, got str ''"):
+        retriever.recommend(query_id="bob", features={"w": [""]}, k=1)
+
+
+def test_times_are_counted(retriever: Retriever) -> None:
+    answer = retriever.recommend(query_id="bob", features={}, k=1)
+    assert answer.tower_us > 0
+    assert answer.search_us > 0

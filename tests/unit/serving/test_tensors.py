@@ -6,8 +6,14 @@ from tensorflow.core.framework import tensor_pb2
 from serving.tensors import decode, encode
 
 
+def encoded(array: np.ndarray) -> tensor_pb2.TensorProto:
+    proto = tensor_pb2.TensorProto()
+    encode(array, proto)
+    return proto
+
+
 def test_floats_are_sent_in_the_typed_field() -> None:
-    proto = encode(np.array([[1.5, 2.5]], dtype=np.float32))
+    proto = encoded(np.array([[1.5, 2.5]], dtype=np.float32))
     assert list(proto.float_val) == [1.5, 2.5]
     assert proto.tensor_content == b""
     assert [dim.size for dim in proto.tensor_shape.dim] == [1, 2]
@@ -23,17 +29,21 @@ def test_floats_are_sent_in_the_typed_field() -> None:
         np.array([True, False]),
         np.array([b"a", b"\xff"], dtype=object),
         np.zeros((0, 3), dtype=np.float32),
+        np.array(2.5, dtype=np.float32),
+        np.array([1.5, -2], dtype=np.float16),
+        np.array([[1 + 2j], [3 - 4j]], dtype=np.complex64),
+        np.array([[1, 2], [3, 4]], dtype=np.float16).T,
     ],
 )
 def test_round_trip(array: np.ndarray) -> None:
-    decoded = decode(encode(array))
+    decoded = decode(encoded(array))
     assert decoded.shape == array.shape
     assert decoded.tolist() == array.tolist()
 
 
 def test_unknown_type_is_not_sent() -> None:
-    with pytest.raises(ValueError, match="complex64"):
-        encode(np.array([1j], dtype=np.complex64))
+    with pytest.raises(ValueError, match="cannot send a tensor of type qint8"):
+        encoded(np.zeros(1, dtype=tf.qint8.as_numpy_dtype))
 
 
 def shape(*sizes: int) -> dict:
@@ -50,12 +60,23 @@ F = tf.float32.as_datatype_enum
         (tensor_pb2.TensorProto(dtype=F, tensor_shape={"unknown_rank": True}), "the shape is not complete"),
         (tensor_pb2.TensorProto(dtype=F, tensor_shape=shape(2), tensor_content=b"123"), "multiple of element size"),
         (tensor_pb2.TensorProto(dtype=F, tensor_shape=shape(2), float_val=[1, 2, 3]), "negative"),
-        (tensor_pb2.TensorProto(dtype=F, tensor_shape=shape(1 << 40), float_val=[1]), "more than 16777216 elements"),
+        (tensor_pb2.TensorProto(dtype=F, tensor_shape=shape(1 << 40), float_val=[1]), "more than 1048576 elements"),
+        (tensor_pb2.TensorProto(dtype=F, tensor_shape=shape(1 << 40, 0)), "more than 1048576 elements"),
         (tensor_pb2.TensorProto(dtype=0, tensor_shape=shape(1)), "0"),
         (tensor_pb2.TensorProto(dtype=12345, tensor_shape=shape(1)), "12345"),
         (tensor_pb2.TensorProto(dtype=tf.resource.as_datatype_enum, tensor_shape=shape(1)), "20"),
     ],
-    ids=["negative", "unknown rank", "truncated", "too many values", "huge", "no type", "unknown type", "resource"],
+    ids=[
+        "negative",
+        "unknown rank",
+        "truncated",
+        "too many values",
+        "huge",
+        "huge and empty",
+        "no type",
+        "unknown type",
+        "resource",
+    ],
 )
 def test_bad_tensors(proto: tensor_pb2.TensorProto, message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -13,7 +13,7 @@ NOW = 1_700_000_123.9  # 123 is what the model makes of it
 
 @pytest.fixture
 def tower(model: Path, monkeypatch: pytest.MonkeyPatch) -> Tower:
-    monkeypatch.setattr("serving.tower.time.time", lambda: NOW)
+    monkeypatch.setattr("serving.query_inputs.time.time", lambda: NOW)
     return Tower(model, SPEC)
 
 

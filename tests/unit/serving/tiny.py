@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.config import Feature, FeatureSpec
-from serving.index import build_index
+from serving.index_builder import build_index
 from serving.release import folder_fingerprint, write_release
 
 SPEC = FeatureSpec(
@@ -118,15 +118,23 @@ def example(**values: Sequence[bytes] | Sequence[float] | Sequence[int]) -> tf.t
 
 
 def save_index(
-    folder: Path, model_fingerprint: str, items: dict[str, Sequence[float]], titles: dict[str, str] | None = None
+    folder: Path,
+    model_fingerprint: str,
+    items: dict[str, Sequence[float]],
+    titles: dict[str, str] | None = None,
+    attributes: dict[str, dict[str, str | list[str]]] | None = None,
 ) -> Path:
+    """The items have titles, which may not be filtered by, and attributes, which may."""
     ids = sorted(item.encode() for item in items)
+    titled = {item: {"title": title} for item, title in (titles or {}).items()}
+    rows = [{**titled.get(i.decode(), {}), **(attributes or {}).get(i.decode(), {})} for i in ids]
     build_index(
         folder,
         embeddings=np.array([items[item.decode()] for item in ids], dtype=np.float32),
         ids=ids,
-        attributes=[{"title": titles[i.decode()]} if titles and i.decode() in titles else {} for i in ids],
+        attributes=rows,
         model_fingerprint=model_fingerprint,
+        filters=sorted({name for row in (attributes or {}).values() for name in row}),
     )
     return folder
 
@@ -139,6 +147,15 @@ QUERIES = [
 ]
 
 
+# By genre: i1 and i2 "a", i3 and i5 "b", i4 none. By tag: i1 x; i2 x, y; i3 y; i5 both x and the awkward one.
+ATTRIBUTES: dict[str, dict[str, str | list[str]]] = {
+    "i1": {"genre": "a", "tags": ["x"]},
+    "i2": {"genre": "a", "tags": ["x", "y"]},
+    "i3": {"genre": "b", "tags": ["y"]},
+    "i5": {"genre": "b", "tags": ["x", "x", "\u00e9|\n日本"]},
+}
+
+
 def publish(
     root: Path,
     model: Path,
@@ -146,8 +163,9 @@ def publish(
     items: dict[str, Sequence[float]] | None = None,
     titles: dict[str, str] | None = None,
     model_name: str = "tiny",
+    attributes: dict[str, dict[str, str | list[str]]] | None = None,
 ) -> int:
     """A release through the real writer; `work` is a folder that does not exist yet."""
-    index = save_index(work, folder_fingerprint(model), items or ITEMS, titles)
+    index = save_index(work, folder_fingerprint(model), items or ITEMS, titles, attributes)
     queries = [(query_id, stored.SerializeToString()) for query_id, stored in QUERIES]
     return write_release(root, model_name=model_name, features=SPEC, model=model, index=index, queries=queries)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,22 @@ def test_a_long_line_is_skipped_and_its_beginning_kept(tmp_path: Path) -> None:
 
 def test_a_line_as_long_as_allowed(tmp_path: Path) -> None:
     assert read_text(tmp_path, "a,b\n123,567\n1234,678\n", max_row_bytes=7) == [(2, ["123", "567"]), (3, "too_long")]
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_a_line_of_100_megabytes_is_one_bad_row_and_never_in_memory(tmp_path: Path, quote: str) -> None:
+    path = tmp_path / "f.csv"
+    with path.open("w") as file:
+        file.write("a,b\n" + quote)
+        for _ in range(100):
+            file.write("x" * 1_000_000)
+        file.write(quote + ",1\n2,3\n")
+    tracemalloc.start()
+    found = read(path, max_row_bytes=1 << 20)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found == [(2, "too_long"), (3, ["2", "3"])]
+    assert peak < 8 << 20  # chunks of 1 MiB, a row of at most 1 MiB
 
 
 def test_gzip_and_other_delimiters(tmp_path: Path) -> None:

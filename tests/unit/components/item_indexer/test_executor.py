@@ -103,6 +103,7 @@ def test_index_of_a_catalogue(run: Run, model: Path) -> None:
     assert sorted(path.name for path in Path(run.index.uri).iterdir()) == [
         "attributes",
         "embeddings.npy",
+        "filters",
         "ids",
         "index.json",
         "scann",
@@ -150,6 +151,33 @@ def test_low_recall_is_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(IndexRefusedError, match=r"recall@100 of the index is 0\.3333"):
         run.do()
     assert "recall" not in json.loads((Path(run.index.uri) / "index.json").read_text())
+
+
+def test_filters_by_the_category_and_what_is_configured(run: Run) -> None:
+    run.splits(
+        items=[
+            item("x", [1, 0, 0, 0], genre=[b"Drama"], title=[b"a|b"], tags=[b"old", "\u00e9".encode()], size=[2.5]),
+            item("y", [0, 1, 0, 0], genre=[b"Drama"], title=[b"c"], tags=[b"old"], size=[]),
+            item("z", [0, 0, 1, 0], genre=[], title=[], tags=[], size=[3.0]),
+        ],
+        eval=QUERIES,
+    )
+    index = run.do(IndexConfig(filter=("tags", "size")))
+    assert index.manifest.filters == ("genre", "tags", "size")
+    assert index.attributes(0) == {"genre": "Drama", "size": "2.5", "tags": "old|\u00e9", "title": "a|b"}
+    for attribute, value, expected in [
+        ("genre", "Drama", [0, 1]),
+        ("tags", "old", [0, 1]),
+        ("tags", "\u00e9", [0]),
+        ("tags", "old|\u00e9", []),
+        ("size", "2.5", [0]),
+        ("size", "3", [2]),
+    ]:
+        selection = index.select([(attribute, [value])], [])
+        assert selection is not None
+        assert np.flatnonzero(selection.mask).tolist() == expected
+    with pytest.raises(ValueError, match="attribute 'title' is not one to filter by, which are: genre, tags, size"):
+        index.select([("title", ["c"])], [])
 
 
 def test_component() -> None:

@@ -3,14 +3,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import tensorflow_data_validation as tfdv
 from tensorflow_metadata.proto.v0 import statistics_pb2
 from tfx import types
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.utils import io_utils
 
 from components.schema.schemas import interaction_schema
-from components.span_gate.checks import volume_problems
+from components.span_gate.checks import distance_problems, volume_problems
 from components.span_gate.config import DistanceGate, GatesConfig, VolumeGate, distances
 from components.span_gate.executor import Executor, SpanRefusedError
 from models.config import FeatureSpec
@@ -121,6 +124,21 @@ def test_drift_is_the_span_against_the_one_before(tmp_path: Path) -> None:
     check(tmp_path / "b", drift)  # the first span has nothing before it
     with pytest.raises(SpanRefusedError, match=r"against span 4: one value's share moved by 0\.300"):
         check(tmp_path / "c", drift, previous={"phone": 40, "tv": 60})
+
+
+def test_numbers_are_compared_by_their_distribution() -> None:
+    # Disjoint values: the Jensen-Shannon divergence, in bits, is 1.
+    young, old = (
+        tfdv.generate_statistics_from_dataframe(pd.DataFrame({"age": np.full(100, age, np.float32)}))
+        for age in (20, 70)
+    )
+    for limit, lines in ((0.9, 1), (1.1, 0)):
+        schema = interaction_schema(SPEC, drift={"age": limit})
+        found = list(distance_problems(tfdv.validate_statistics(old, schema, previous_statistics=young), "drift", "x"))
+        assert len(found) == lines
+        assert all(
+            "feature 'age', x: the Jensen-Shannon divergence is 1.000, gates.drift allows 0.9" in f for f in found
+        )
 
 
 def test_every_gate_that_refuses_is_told(tmp_path: Path) -> None:

@@ -27,6 +27,13 @@ def test_a_shortcut_is_added_before_normalisation() -> None:
     np.testing.assert_allclose(tower(tf.constant([[1.0, 2.0]]), tf.constant([[2.0, 2.0]])), [[0.6, 0.8]], rtol=1e-6)
 
 
+def test_without_normalisation() -> None:
+    tower = Tower([], 2, "linear", normalise=False)
+    tower(tf.zeros([1, 2]))
+    tower.set_weights([np.eye(2), np.zeros(2)])
+    np.testing.assert_allclose(tower(tf.constant([[1.0, -5.0]])), [[1.0, -5.0]])
+
+
 def test_last_relu_is_the_papers_form() -> None:
     tower = Tower([], 2)
     tower(tf.zeros([1, 2]))

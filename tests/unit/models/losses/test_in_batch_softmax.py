@@ -8,46 +8,60 @@ import tensorflow as tf
 
 from models.losses import in_batch_softmax
 
-NO_CORRECTION = tf.zeros([3])
 QUERY = tf.constant([[1.0, 0.0], [0.0, 1.0]])
 CANDIDATES = tf.constant([[2.0, 1.0], [0.0, 3.0], [1.0, -1.0]])
 # Scores: row 0: 2 0 1; row 1: 1 3 -1.
+POSITIVES = tf.constant([0, 1])
+NO_CORRECTION = tf.zeros([2])
+ONCE_EACH = tf.zeros([3])
 
 
 def test_by_hand_with_a_mixed_negative() -> None:
     row_0 = -log(exp(2) / (exp(2) + exp(0) + exp(1)))
     row_1 = -log(exp(3) / (exp(1) + exp(3) + exp(-1)))
 
-    loss = in_batch_softmax(QUERY, CANDIDATES, tf.constant([7, 8, 9]), NO_CORRECTION, 1.0)
+    loss = in_batch_softmax(QUERY, CANDIDATES, POSITIVES, NO_CORRECTION, ONCE_EACH, 1.0)
 
     assert loss.numpy() == pytest.approx((row_0 + row_1) / 2, rel=1e-6)
 
 
 def test_temperature_divides_the_score_and_not_log_q() -> None:
-    log_q = tf.math.log([0.5, 0.25, 0.25])
     # exp(s / .5 - log q) = exp(2 s) / q
     row_0 = -log((exp(4) / 0.5) / (exp(4) / 0.5 + exp(0) / 0.25 + exp(2) / 0.25))
     row_1 = -log((exp(6) / 0.25) / (exp(2) / 0.5 + exp(6) / 0.25 + exp(-2) / 0.25))
 
-    loss = in_batch_softmax(QUERY, CANDIDATES, tf.constant([7, 8, 9]), log_q, 0.5)
+    log_q, log_weights = tf.math.log([0.5, 0.25]), -tf.math.log([0.5, 0.25, 0.25])
+    loss = in_batch_softmax(QUERY, CANDIDATES, POSITIVES, log_q, log_weights, 0.5)
 
     assert loss.numpy() == pytest.approx((row_0 + row_1) / 2, rel=1e-6)
 
 
-def test_the_rows_own_positive_is_never_a_negative() -> None:
-    # Column 2 is item 7 again, row 0's positive: only row 1 sees it.
-    row_0 = -log(exp(2) / (exp(2) + exp(0)))
-    row_1 = -log(exp(3) / (exp(1) + exp(3) + exp(-1)))
+def test_copies_weigh_for_other_rows_only() -> None:
+    # Item 0 has three copies, each expected twice: 1.5 for row 1; for row 0, whose positive it is, one of them: 0.5.
+    row_0 = -log(0.5 * exp(2) / (0.5 * exp(2) + exp(0) + exp(1)))
+    row_1 = -log(exp(3) / (1.5 * exp(1) + exp(3) + exp(-1)))
 
-    loss = in_batch_softmax(QUERY, CANDIDATES, tf.constant([7, 8, 7]), NO_CORRECTION, 1.0)
+    loss = in_batch_softmax(QUERY, CANDIDATES, POSITIVES, tf.math.log([2.0, 1.0]), tf.math.log([1.5, 1.0, 1.0]), 1.0)
 
     assert loss.numpy() == pytest.approx((row_0 + row_1) / 2, rel=1e-6)
 
 
 def test_all_rows_with_one_item_cost_nothing() -> None:
-    loss = in_batch_softmax(QUERY, CANDIDATES[:2], tf.constant([7, 7]), tf.zeros([2]), 1.0)
+    loss = in_batch_softmax(QUERY, CANDIDATES[:1], tf.constant([0, 0]), NO_CORRECTION, tf.math.log([2.0]), 1.0)
 
     assert loss.numpy() == pytest.approx(0.0)
+
+
+def test_an_item_without_copies_is_no_negative() -> None:
+    row_0 = -log(exp(2) / (exp(2) + exp(0)))
+    row_1 = -log(exp(3) / (exp(1) + exp(3)))
+    query = tf.Variable(QUERY)
+
+    with tf.GradientTape() as tape:
+        loss = in_batch_softmax(query, CANDIDATES, POSITIVES, NO_CORRECTION, tf.math.log([1.0, 1.0, 0.0]), 1.0)
+
+    assert loss.numpy() == pytest.approx((row_0 + row_1) / 2, rel=1e-6)
+    assert np.isfinite(tape.gradient(loss, query).numpy()).all()
 
 
 def test_other_positives_of_the_same_query_are_left_out() -> None:
@@ -55,7 +69,7 @@ def test_other_positives_of_the_same_query_are_left_out() -> None:
     row_0 = -log(exp(2) / (exp(2) + exp(1)))
     row_1 = -log(exp(3) / (exp(3) + exp(-1)))
 
-    loss = in_batch_softmax(QUERY, CANDIDATES, tf.constant([7, 8, 9]), NO_CORRECTION, 1.0, tf.constant([5, 5]))
+    loss = in_batch_softmax(QUERY, CANDIDATES, POSITIVES, NO_CORRECTION, ONCE_EACH, 1.0, tf.constant([5, 5]))
 
     assert loss.numpy() == pytest.approx((row_0 + row_1) / 2, rel=1e-6)
 
@@ -63,25 +77,31 @@ def test_other_positives_of_the_same_query_are_left_out() -> None:
 def test_hard_negatives_are_their_rows_own_and_uncorrected() -> None:
     # Expected twice, once, once among the columns; row 0 has hard negatives that score 1 and 3, of which the second
     # does not count, row 1 one that scores -1 and one that scores 0.
-    log_q = tf.math.log([2.0, 1.0, 1.0])
+    log_q, log_weights = tf.math.log([2.0, 1.0]), -tf.math.log([2.0, 1.0, 1.0])
     hard = tf.constant([[[1.0, 9.0], [3.0, 9.0]], [[9.0, -1.0], [9.0, 0.0]]])
     mask = tf.constant([[True, False], [True, True]])
     row_0 = -log((exp(2) / 2) / (exp(2) / 2 + exp(0) + exp(1) + exp(1)))
     row_1 = -log(exp(3) / (exp(1) / 2 + exp(3) + exp(-1) + exp(-1) + exp(0)))
 
-    loss = in_batch_softmax(QUERY, CANDIDATES, tf.constant([7, 8, 9]), log_q, 1.0, hard=hard, hard_mask=mask)
+    loss = in_batch_softmax(QUERY, CANDIDATES, POSITIVES, log_q, log_weights, 1.0, hard=hard, hard_mask=mask)
 
     assert loss.numpy() == pytest.approx((row_0 + row_1) / 2, rel=1e-6)
 
 
 def test_the_querys_positives_are_left_out_wherever_they_stand() -> None:
-    # Rows 0 and 1 are of query 5, row 2 of query 6 with row 1's item, and a mixed negative is row 0's item. Row 0 sees
-    # its own column only; row 1 too; row 2 sees items 7 (twice) and its own.
-    query, candidates = tf.ones([3, 1]), tf.constant([[1.0], [2.0], [3.0], [4.0]])
-    row_2 = -log(exp(3) / (exp(1) + exp(3) + exp(4)))
+    # Rows 0 and 1 are of query 5, row 2 of query 6 with row 1's item; item 0 was drawn as a negative too. Rows 0 and 1
+    # see their own column only; row 2 sees item 0 (twice) and its own.
+    query, candidates = tf.ones([3, 1]), tf.constant([[1.0], [2.0]])
+    row_2 = -log(exp(2) / (2 * exp(1) + exp(2)))
 
     loss = in_batch_softmax(
-        query, candidates, tf.constant([7, 8, 8, 7]), tf.zeros([4]), 1.0, tf.constant([5, 5, 6], tf.int64)
+        query,
+        candidates,
+        tf.constant([0, 1, 1]),
+        tf.zeros([3]),
+        tf.math.log([2.0, 2.0]),
+        1.0,
+        tf.constant([5, 5, 6], tf.int64),
     )
 
     assert loss.numpy() == pytest.approx(row_2 / 3, rel=1e-6)
@@ -106,10 +126,22 @@ def test_the_correction_makes_the_optimum_the_log_probability(correction: float,
             total = 0.0
             for u, v in rows:
                 for other, w in rows:
-                    total += joint[u, v] * joint[other, w] * in_batch_softmax(
-                        tf.one_hot([u, other], 2), tf.gather(scores, [v, w]), tf.constant([v, w]),
-                        tf.constant(log_p[[v, w]] * correction), 1.0,
-                    )  # fmt: skip
+                    # The columns: v and w, or v alone where they are the same.
+                    columns = sorted({v, w})
+                    correction_of = log_p * correction
+                    copies = np.array([[v, w].count(item) for item in columns])
+                    total += (
+                        joint[u, v]
+                        * joint[other, w]
+                        * in_batch_softmax(
+                            tf.one_hot([u, other], 2),
+                            tf.gather(scores, columns),
+                            tf.constant([columns.index(v), columns.index(w)]),
+                            tf.constant(correction_of[[v, w]], tf.float32),
+                            tf.constant(np.log(copies) - correction_of[columns], tf.float32),
+                            1.0,
+                        )
+                    )
         return tf.convert_to_tensor(tape.gradient(total, scores))
 
     for name, start in {"log p(v|u)": conditional, "PMI": conditional - log_p}.items():
@@ -133,8 +165,11 @@ def test_learnt_from_batches_the_scores_follow_the_popularity() -> None:
         @tf.function
         def step(items: tf.Tensor, scores=scores, optimiser=optimiser, log_q=log_q) -> None:
             with tf.GradientTape() as tape:
-                columns = tf.gather(scores, items)
-                loss = in_batch_softmax(tf.ones([64, 1]), columns, items, tf.gather(log_q, items), 1.0)
+                distinct, places, copies = tf.unique_with_counts(items)
+                log_weights = tf.math.log(tf.cast(copies, tf.float32)) - tf.gather(log_q, distinct)
+                loss = in_batch_softmax(
+                    tf.ones([64, 1]), tf.gather(scores, distinct), places, tf.gather(log_q, items), log_weights, 1.0
+                )
             optimiser.apply_gradients([(tf.convert_to_tensor(tape.gradient(loss, scores)), scores)])
 
         for _ in range(300):
@@ -149,22 +184,24 @@ def test_learnt_from_batches_the_scores_follow_the_popularity() -> None:
 def test_large_scores_stay_finite() -> None:
     query = tf.Variable(QUERY * 1e4)
     with tf.GradientTape() as tape:
-        loss = in_batch_softmax(query, -CANDIDATES, tf.constant([7, 8, 7]), NO_CORRECTION, 0.01)
+        loss = in_batch_softmax(query, -CANDIDATES, POSITIVES, NO_CORRECTION, ONCE_EACH, 0.01)
     gradient = tape.gradient(loss, query)
 
-    # Row 0: scores -2e6, 0 (and its own item again); row 1: -1e6, -3e6, 1e6. Losses 2e6 and 4e6.
+    # Row 0: scores -2e6, 0, -1e6; row 1: -1e6, -3e6, 1e6. Losses 2e6 and 4e6.
     assert loss.numpy() == pytest.approx(3e6)
     assert np.isfinite(gradient.numpy()).all()
 
 
 def test_traced_once_for_any_batch_size() -> None:
-    vectors = tf.TensorSpec([None, 2])
+    vectors, indices, numbers = tf.TensorSpec([None, 2]), tf.TensorSpec([None], tf.int32), tf.TensorSpec([None])
     function = tf.function(
-        lambda query, candidates, ids, log_q: in_batch_softmax(query, candidates, ids, log_q, 1.0),
-        input_signature=[vectors, vectors, tf.TensorSpec([None], tf.int64), tf.TensorSpec([None])],
+        lambda query, candidates, positives, log_q, log_weights: in_batch_softmax(
+            query, candidates, positives, log_q, log_weights, 1.0
+        ),
+        input_signature=[vectors, vectors, indices, numbers, numbers],
     )
 
-    assert function(QUERY[:1], CANDIDATES[:1], [7], [0.0]).numpy() == pytest.approx(0.0)
-    assert function(QUERY, CANDIDATES, [7, 8, 7], [0.0] * 3).numpy() == pytest.approx(
-        in_batch_softmax(QUERY, CANDIDATES, tf.constant([7, 8, 7]), NO_CORRECTION, 1.0).numpy()
+    assert function(QUERY[:1], CANDIDATES[:1], [0], [0.0], [0.0]).numpy() == pytest.approx(0.0)
+    assert function(QUERY, CANDIDATES, POSITIVES, NO_CORRECTION, ONCE_EACH).numpy() == pytest.approx(
+        in_batch_softmax(QUERY, CANDIDATES, POSITIVES, NO_CORRECTION, ONCE_EACH, 1.0).numpy()
     )

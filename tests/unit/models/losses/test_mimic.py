@@ -47,6 +47,23 @@ def test_normalised_vectors_by_hand_and_zero_rows_safe() -> None:
     assert np.isfinite(gradient.numpy()).all()
 
 
+def test_centred_targets_by_hand() -> None:
+    augmented, target = tf.Variable([[1.0, 0.0], [0.0, 1.0]]), tf.Variable([[3.0, 5.0], [3.0, 1.0]])
+    with tf.GradientTape() as tape:
+        loss = MimicLoss(centre=True)(augmented, target, 2)
+    to_augmented, to_target = tape.gradient(loss, [augmented, target])
+
+    # The mean is (3, 3); what is left, (0, 2) and (0, -2), at unit length (0, 1) and (0, -1). Distances 1 + 1 and 4.
+    assert loss.numpy() == pytest.approx(6 / 2)
+    np.testing.assert_allclose(to_augmented, [[1, -1], [0, 2]], rtol=1e-6)
+    assert to_target is None
+
+
+def test_equal_targets_have_nothing_to_mimic() -> None:
+    # (1, 2) and (0, -1) to zeros: 5 + 1, finite.
+    assert MimicLoss(centre=True)(AUGMENTED, tf.ones([2, 2]), 1).numpy() == pytest.approx(6.0)
+
+
 def test_without_normalise_the_layer_is_the_plain_loss() -> None:
     assert MimicLoss()(AUGMENTED, TARGET, 6).numpy() == pytest.approx(1.5)
 
@@ -60,10 +77,11 @@ def test_traced_once_for_any_batch_size() -> None:
 
 
 def test_the_configuration_survives() -> None:
-    layer = tf.keras.layers.deserialize(tf.keras.layers.serialize(MimicLoss(normalise=True)))
+    layer = tf.keras.layers.deserialize(tf.keras.layers.serialize(MimicLoss(normalise=True, centre=True)))
 
     assert isinstance(layer, MimicLoss)
     assert layer.normalise is True
+    assert layer.centre is True
 
 
 def test_saved_and_loaded_in_a_model(tmp_path: Path) -> None:

@@ -46,6 +46,13 @@ def test_ranks_by_one_vector(held_out: HeldOut) -> None:
     assert held_out.rank(queries, ITEMS).tolist() == [2, 2, 3, 1]
 
 
+def test_ranks_of_a_part(held_out: HeldOut) -> None:
+    queries = np.tile(np.array([1.0, 0.0]), (4, 1))
+    assert held_out.rank(queries, ITEMS, np.array([1, 2])).tolist() == [2, 3]
+    assert held_out.part(2).tolist() == [0, 3]
+    assert held_out.part(9).tolist() == [0, 1, 2, 3]
+
+
 def test_ranks_by_the_best_of_several_vectors(held_out: HeldOut) -> None:
     # Scores by (1,0): 5 4 1 2 2; by (0,2): 0 0 6 4 4; the larger: 5 4 6 4 4.
     # a/r: 6 against t 4 -> 1. a/s: tie with t -> 2. b/t: q 4, r 6, s 4 -> 4. c/p: r is ahead -> 2.

@@ -73,6 +73,9 @@ def _ranks(path: Path, rank: list[int]) -> None:
 
 def _finish(cell: Cell, rank: list[int], curve: dict[str, list[float]]) -> None:
     _ranks(cell.folder / "ranks.npz", rank)
+    # Of rows 0 and 2, as new queries with 0, 1, 2 and 5 items.
+    of_new = np.array([[200, 200], [200, rank[2]], [rank[0], rank[2]], [rank[0], rank[2]]])
+    np.savez(cell.folder / "light.npz", rows=np.array([0, 2]), rank=of_new)
     (cell.folder / "cell.json").write_text(json.dumps({"curve": curve, "seconds": {"train": 1.0, "rank": 0.5}}))
 
 
@@ -101,6 +104,12 @@ def test_from_cells_to_the_report(plan: Plan, tmp_path: Path) -> None:
     assert toy["slices"]["category"]["x"]["metrics"]["DAT"]["HR@100"] == 1.0
     assert toy["slices"]["category"]["(none)"]["baseline_gain"]["HR@100"] == {"gain": 0.0, "low": 0.0, "high": 0.0}
     assert toy["curves"]["DAT"] == {"retrieval_loss": [2.5, 1.5], "query_mimic_norm": [1.0, 3.0]}
+    # HR@100 of rows 0 and 2: DAT's ranks 1 and 2, the two-tower's 1 and 200.
+    new = toy["new_queries"]
+    assert new["rows"] == 2
+    assert [new["items"][n]["metrics"]["DAT"]["HR@100"] for n in ("0", "1", "2", "5")] == [0, 0.5, 1, 1]
+    assert new["items"]["5"]["metrics"]["two-tower"]["HR@100"] == 0.5
+    assert new["items"]["5"]["baseline_gain"]["HR@100"]["gain"] == pytest.approx(1.0)
     assert results["sweeps"]["size"][0]["value"] == 0
     assert results["sweeps"]["size"][0]["seeds"] == 1
 
@@ -118,6 +127,7 @@ def test_from_cells_to_the_report(plan: Plan, tmp_path: Path) -> None:
     assert any(line.startswith("| two-tower | +150.0 % [+0.0, -] |") for line in lines)
     assert any(line.startswith("| peer: item_knn | - |") for line in lines)
     assert "| x | 3 | 1 | 0.000 | 0.000 | 1.000 | 0.000 | - % [-, -] |" in lines
+    assert any(line.startswith("| 5 | 1.000 | 0.500 | +100.0 % [") for line in lines)
     assert lines[-1] == "- toy, DAT, seed 3: it broke"
 
 

@@ -1,0 +1,1 @@
+"""How fast the server answers, beside what it could do at best and what other libraries do."""

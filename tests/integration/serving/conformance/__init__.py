@@ -1,0 +1,1 @@
+"""What clients of TensorFlow Serving rely on, case by case, written from its documented behaviour."""

@@ -1,0 +1,69 @@
+"""What the command `recommend` asks for and shows, with a server that answers by rote."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import pytest
+from typer.testing import CliRunner, Result
+
+from pipeline import cli
+from serving.proto import retrieval_pb2, retrieval_pb2_grpc
+
+
+class ByRote(retrieval_pb2_grpc.RetrievalServiceServicer):
+    def Recommend(
+        self, request: retrieval_pb2.RecommendRequest, context: grpc.ServicerContext
+    ) -> retrieval_pb2.RecommendResponse:
+        self.request = request
+        if request.label == "none":
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such label")
+        return retrieval_pb2.RecommendResponse(
+            items=[{"item_id": "7", "score": 0.5, "features": {"title": "Seven"}}],
+            truncated=True,
+            truncated_by=[retrieval_pb2.TRUNCATION_FILTERS, retrieval_pb2.TRUNCATION_MIN_SCORE],
+        )
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[ByRote, str]]:
+    servicer, server = ByRote(), grpc.server(ThreadPoolExecutor(1))
+    retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield servicer, f"127.0.0.1:{port}"
+    server.stop(None)
+
+
+def call(address: str, *arguments: str) -> Result:
+    return CliRunner().invoke(cli.app, ["recommend", "--query-id", "42", "--address", address, *arguments])
+
+
+def test_options_reach_the_server(server: tuple[ByRote, str]) -> None:
+    servicer, address = server
+    options = ["--allow", "genres=War", "--allow", "year=1995", "--allow", "genres=a=b", "--deny", "genres="]
+    done = call(address, "--k", "5", "--exclude", "9", *options, "--min-score", "-0.5", "--label", "stable")
+    assert done.exit_code == 0
+    assert servicer.request == retrieval_pb2.RecommendRequest(
+        query_id="42",
+        k=5,
+        exclude_ids=["9"],
+        exclude_seen=True,
+        allow=[{"attribute": "genres", "values": ["War", "a=b"]}, {"attribute": "year", "values": ["1995"]}],
+        deny=[{"attribute": "genres", "values": [""]}],
+        min_score=-0.5,
+        label="stable",
+        item_features=["category", "title", "year"],
+    )
+    assert "Seven" in done.output
+    assert "Fewer than asked for, because of: filters, min_score" in done.output
+
+
+def test_filter_without_a_value(server: tuple[ByRote, str]) -> None:
+    done = call(server[1], "--deny", "genres")
+    assert str(done.exception) == "--deny genres: expected ATTRIBUTE=VALUE"
+
+
+def test_refusal_is_shown_as_it_is(server: tuple[ByRote, str]) -> None:
+    done = call(server[1], "--label", "none")
+    assert str(done.exception) == "INVALID_ARGUMENT: no such label"
