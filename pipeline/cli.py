@@ -184,18 +184,30 @@ def serve(
 def check_served(
     config: ConfigOption = DEFAULT_CONFIG,
     address: Annotated[str | None, typer.Option(help="host:port instead of the configuration's.")] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, envvar="RETRIEVAL_CA", help="PEM of who signed the server's certificate."
+        ),
+    ] = None,
+    token: Annotated[str | None, typer.Option(envvar="RETRIEVAL_TOKEN", help="Where the server wants one.")] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the server to load the release.")] = 60,
 ) -> None:
     """Ask a running server whether it answers with the newest release."""
+    import grpc
+
     from pipeline.served import ServedError
     from pipeline.served import check_served as check
+    from serving.client import RetrievalClient
 
     loaded = load_config(config)
     target = address or f"{loaded.serving.host}:{loaded.serving.port}"
+    credentials = None if ca is None else grpc.ssl_channel_credentials(ca.read_bytes())
     try:
-        version = check(loaded.releases, loaded.name, target, wait)
+        with RetrievalClient(target, credentials=credentials, token=token) as client:
+            version = check(loaded.releases, loaded.name, client, wait)
     except ServedError as e:
-        raise UserError(str(e)) from e
+        raise UserError(f"{target}: {e}") from e
     typer.echo(f"{target} answers with release {version} of {loaded.name}")
 
 

@@ -18,13 +18,13 @@ class ServedError(RuntimeError):
     """The server does not answer with the newest release. Its text says what it does instead."""
 
 
-def check_served(releases: Path, model: str, address: str, wait_seconds: float) -> int:
+def check_served(releases: Path, model: str, client: RetrievalClient, wait_seconds: float) -> int:
     """Asks a server for recommendations for a few queries of the newest release.
 
     Args:
       releases: base path of the releases.
       model: name of the served model.
-      address: host:port.
+      client: of the server.
       wait_seconds: for the server to load the release.
 
     Returns:
@@ -41,14 +41,13 @@ def check_served(releases: Path, model: str, address: str, wait_seconds: float) 
     ids = BlobTable(releases / str(version) / QUERIES / IDS)
     asked = [ids[row].decode() for row in range(min(_QUERIES_ASKED, len(ids)))]
     deadline = time.monotonic() + wait_seconds
-    with RetrievalClient(address) as client:
-        while True:
-            fault = _fault(client, model, asked, version)
-            if fault is None:
-                return version
-            if time.monotonic() > deadline:
-                raise ServedError(f"{address}: {fault}")
-            time.sleep(_POLL_SECONDS)
+    while True:
+        fault = _fault(client, model, asked, version)
+        if fault is None:
+            return version
+        if time.monotonic() > deadline:
+            raise ServedError(fault)
+        time.sleep(_POLL_SECONDS)
 
 
 def _fault(client: RetrievalClient, model: str, query_ids: list[str], version: int) -> str | None:

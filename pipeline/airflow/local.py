@@ -161,7 +161,8 @@ class Supervisor:
     def stop(self) -> None:
         """Ends all of them, with what they started."""
         for process in self.processes.values():
-            process.terminate()
+            # Not the scheduler alone, which would wait for its tasks.
+            _signal_session(process.pid, signal.SIGTERM)
         for process in self.processes.values():
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_STOP_SECONDS)

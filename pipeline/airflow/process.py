@@ -6,7 +6,7 @@ import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -26,7 +26,6 @@ def run_command(
     *,
     folder: Path,
     on_line: Callable[[str], None],
-    environment: Mapping[str, str] | None = None,
     grace_seconds: float = 10.0,
 ) -> tuple[int, str]:
     """Runs a command to its end; an exception in the meantime (timeout, the task cleared) ends its process group.
@@ -35,7 +34,6 @@ def run_command(
       command: program and arguments; no shell.
       folder: working folder.
       on_line: called with each line of standard output and standard error, as it comes.
-      environment: further variables.
       grace_seconds: between SIGTERM and SIGKILL.
 
     Returns:
@@ -47,7 +45,7 @@ def run_command(
     process = subprocess.Popen(
         command,
         cwd=folder,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "COLUMNS": "140"},  # lines as they come, tables not squeezed
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -10,6 +10,7 @@ import grpc
 import pytest
 
 from pipeline.served import ServedError, check_served
+from serving.client import RetrievalClient
 from serving.proto import retrieval_pb2, retrieval_pb2_grpc
 from serving.queries import write_queries
 
@@ -34,12 +35,13 @@ class _Server(retrieval_pb2_grpc.RetrievalServiceServicer):
 
 
 @pytest.fixture
-def served() -> Iterator[tuple[_Server, str]]:
+def served() -> Iterator[tuple[_Server, RetrievalClient]]:
     server, servicer = grpc.server(futures.ThreadPoolExecutor(1)), _Server()
     retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    yield servicer, f"127.0.0.1:{port}"
+    with RetrievalClient(f"127.0.0.1:{port}") as client:
+        yield servicer, client
     server.stop(0)
 
 
@@ -51,40 +53,41 @@ def releases(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_server_with_the_newest_release(served: tuple[_Server, str], releases: Path) -> None:
-    server, address = served
+def test_a_server_with_the_newest_release(served: tuple[_Server, RetrievalClient], releases: Path) -> None:
+    server, client = served
     server.versions = [(7, 7)]
-    assert check_served(releases, "m", address, wait_seconds=0) == 7
+    assert check_served(releases, "m", client, wait_seconds=0) == 7
     assert server.asked == ["u", "v"]
 
 
-def test_a_server_gets_time_to_load_it(served: tuple[_Server, str], releases: Path) -> None:
-    server, address = served
+def test_a_server_gets_time_to_load_it(served: tuple[_Server, RetrievalClient], releases: Path) -> None:
+    server, client = served
     server.versions = [(5, 5), (7, 7)]
-    assert check_served(releases, "m", address, wait_seconds=60) == 7
+    assert check_served(releases, "m", client, wait_seconds=60) == 7
 
 
-def test_an_older_release_or_a_mixed_pair(served: tuple[_Server, str], releases: Path) -> None:
-    server, address = served
+def test_an_older_release_or_a_mixed_pair(served: tuple[_Server, RetrievalClient], releases: Path) -> None:
+    server, client = served
     for pair in ((5, 5), (7, 5)):
         server.versions = [pair]
         text = f"answers with tower {pair[0]} and index {pair[1]}; the newest release is 7"
         with pytest.raises(ServedError, match=text):
-            check_served(releases, "m", address, wait_seconds=0)
+            check_served(releases, "m", client, wait_seconds=0)
 
 
-def test_a_server_that_knows_nobody_or_nothing(served: tuple[_Server, str], releases: Path) -> None:
-    server, address = served
+def test_a_server_that_knows_nobody_or_nothing(served: tuple[_Server, RetrievalClient], releases: Path) -> None:
+    server, client = served
     server.versions, server.items = [(7, 7)], []
     with pytest.raises(ServedError, match="query 'u' is in release 7, but the answer has 0 items for it"):
-        check_served(releases, "m", address, wait_seconds=0)
+        check_served(releases, "m", client, wait_seconds=0)
     server.known, server.items = False, ["a"]
     with pytest.raises(ServedError, match="query 'u' is in release 7, but the server does not know it"):
-        check_served(releases, "m", address, wait_seconds=0)
+        check_served(releases, "m", client, wait_seconds=0)
 
 
 def test_no_server_and_no_release(releases: Path, tmp_path: Path) -> None:
-    with pytest.raises(ServedError, match=r"^127\.0\.0\.1:1: UNAVAILABLE"):
-        check_served(releases, "m", "127.0.0.1:1", wait_seconds=0)
-    with pytest.raises(ServedError, match="there is no release yet"):
-        check_served(tmp_path / "none", "m", "127.0.0.1:1", wait_seconds=0)
+    with RetrievalClient("127.0.0.1:1") as client:
+        with pytest.raises(ServedError, match=r"^UNAVAILABLE"):
+            check_served(releases, "m", client, wait_seconds=0)
+        with pytest.raises(ServedError, match="there is no release yet"):
+            check_served(tmp_path / "none", "m", client, wait_seconds=0)
