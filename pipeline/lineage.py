@@ -69,7 +69,7 @@ def print_lineage(metadata: Metadata, version: int, releases: Path) -> None:
     history = entries(metadata)
     entry = next((e for e in reversed(history) if e.version == version), None)
     if entry is None:
-        there = ", ".join(str(e.version) for e in history if e.version is not None) or "none"
+        there = ", ".join(str(v) for v in sorted({e.version for e in history if e.version is not None})) or "none"
         raise MetadataError(f"no run has published release {version}; there is: {there}")
     folder = releases / str(version)
     tree = Tree(f"release {version}: {folder}{'' if folder.is_dir() else ' (removed)'}")
@@ -77,7 +77,7 @@ def print_lineage(metadata: Metadata, version: int, releases: Path) -> None:
     index = next(iter(metadata.producers[entry.release.id].inputs["index"]))
     _add(tree, "index", metadata.artifacts[index])
     blessing = tree.add("blessed on span " + str(entry.span))
-    blessing.add("  ".join(f"{name} {value:.4f}" for name, value in entry.metrics.items()))
+    blessing.add("  ".join(f"{name} {value:.4f}" for name, value in entry.metrics.items() if name != "rows"))
     _add_models(tree, metadata, entry)
     _console().print(tree, soft_wrap=True)
 
