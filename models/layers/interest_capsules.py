@@ -49,7 +49,7 @@ class InterestCapsules(tf.keras.layers.Layer):
 
     def build(self, input_shape: Any) -> None:
         width = input_shape[-1]
-        # Wide from the start: squash is quadratic near zero, and what small embeddings make of a small map would
+        # Wide from the start: squash is quadratic near zero, and what a small map makes of small embeddings would
         # neither reach the tower nor get a gradient.
         wide = tf.keras.initializers.RandomNormal(stddev=1.0)
         self.bilinear = self.add_weight(name="bilinear", shape=[width, width], initializer=wide)

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 MODEL = ModelConfig(last_activation="linear", share_item_embedding=True, hidden_units=(16,))
 KINDS = sorted(MODELS)
-UNIT_LENGTH = ("dat", "two_tower", "youtube_dnn", "mind")
+UNIT_LENGTH = ("dat", "two_tower", "youtube_dnn")
 
 # A process without this project's packages: nothing but TensorFlow may be needed.
 LOAD = """
