@@ -64,6 +64,7 @@ class Manager:
         """
         self._state_bytes = read_bytes(self.root)
         self._state = parse(self.root, self._state_bytes)
+        self._complaints = [self._why_none(list_versions(self.root))]  # raised below, not logged as well
         self.poll()
         version = self._current.served.default[1]
         if version is None:

@@ -63,9 +63,9 @@ def run_command(
                 kept.append(line)
 
     readers = [Thread(target=read, args=args, daemon=True) for args in ((process.stdout,), (process.stderr, errors))]
-    for reader in readers:
-        reader.start()
     try:
+        for reader in readers:
+            reader.start()
         code = process.wait()
     finally:
         # Also after a plain end: a worker that is left over would hold the pipes open.

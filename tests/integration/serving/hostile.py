@@ -206,7 +206,7 @@ GOOD = (
 def heavy() -> Iterator[Attack]:
     """What is too large to send thousands of."""
     ids = [f"{number:x}" for number in range(10**6)]
-    yield recommend(frozenset({StatusCode.OK}), query_id="alice", exclude_ids=ids, k=5)
+    yield recommend(frozenset({INVALID}), query_id="alice", exclude_ids=ids, k=5)
     yield Attack(RECOMMEND, b"\x2a" + b"\x80\x80\x80\x21" + bytes(33 << 21), frozenset({FULL}))  # 66 MiB
     row = {**GOOD_ROW, "w": tensor_pb2.TensorProto(dtype=1, tensor_shape={"dim": [{"size": 1 << 24}]}, float_val=[1.0])}
     yield predict(frozenset({INVALID}), row)

@@ -19,11 +19,17 @@ pytestmark = pytest.mark.slow
 
 
 class Remote:
-    """A process that serves one release."""
+    """A process that serves the release there is, and no later one."""
 
     def __init__(self, folder: Path, releases: Path, ca: certificates.Pair) -> None:
         pair = certificates.make(folder, "tower", ca)
-        config = {"port": 0, "tls": {"certificate": str(pair.certificate), "key": str(pair.key)}}
+        versions = [int(folder.name) for folder in releases.glob("[1-9]*")]
+        policy = {"kind": "specific", "versions": versions}
+        config = {
+            "port": 0,
+            "version_policy": policy,
+            "tls": {"certificate": str(pair.certificate), "key": str(pair.key)},
+        }
         (folder / "tower.yaml").write_text(yaml.safe_dump(config))
         arguments = ["--releases", releases, "--model", "tiny", "--config", folder / "tower.yaml"]
         with (folder / "stderr").open("w") as stderr:
@@ -67,7 +73,7 @@ def test_release_waits_for_its_version_and_a_tower_that_is_gone_is_said(
     second = tiny.publish(releases, tiny.save_model(tmp_path / "m2", tiny.TinyModel(50.0)), tmp_path / "index2")
     tower = TowerConfig(address=remote.address, ca=ca.certificate, timeout_seconds=30.0, load_seconds=0.1)
     server = Server(releases, "tiny", ServingConfig(port=0, tower=tower))
-    # The newest release is the second, but the other process began with the first and has no other.
+    # The newest release is the second, but the other process has the first alone.
     assert server.start() == first != second
     with RetrievalClient(server.address, timeout=60) as client:
         answer = client.recommend(query_id="alice", k=2)

@@ -9,6 +9,7 @@ import pytest
 from tfx.dsl.compiler import compiler
 
 from components import fingerprint
+from components.fingerprint import TRANSFORM_CODE
 from pipeline.config import PipelineConfig, load_config
 from pipeline.pipeline import create_pipeline
 from pipeline.stages import Stage
@@ -87,13 +88,15 @@ def test_changed_input_changes_only_the_ingestions_parameters(config: PipelineCo
     assert changed == {"RetrievalExampleGen"}
 
 
-def test_changed_model_code_changes_what_depends_on_it(config: PipelineConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("code", "node"), [(("models",), "Trainer"), (TRANSFORM_CODE, "Transform")])
+def test_changed_model_code_changes_what_depends_on_it(
+    config: PipelineConfig, monkeypatch: pytest.MonkeyPatch, code: tuple[str, ...], node: str
+) -> None:
     before = _parameters(config)
     real = fingerprint.source_fingerprint
-    monkeypatch.setattr("pipeline.pipeline.source_fingerprint", lambda *p: "changed" if p == ("models",) else real(*p))
+    monkeypatch.setattr("pipeline.pipeline.source_fingerprint", lambda *p: "changed" if p == code else real(*p))
     after = _parameters(config)
-    changed = {node for node in before if node != "ReleasePusher" and before[node] != after[node]}
-    assert changed == {"Transform", "Trainer"}
+    assert {name for name in before if name != "ReleasePusher" and before[name] != after[name]} == {node}
 
 
 def test_span_and_beam_arguments_reach_the_pipeline(config: PipelineConfig) -> None:

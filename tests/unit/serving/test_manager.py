@@ -31,6 +31,12 @@ AVAILABLE = VersionStatus(VersionState.AVAILABLE)
 END = VersionStatus(VersionState.END)
 
 
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the manager complained of."""
+    records = [record for record in caplog.records if record.name == "serving.manager"]
+    return [record.getMessage() for record in records if record.levelno >= logging.ERROR]
+
+
 class Root:
     """A releases root with a manager on it."""
 
@@ -126,7 +132,7 @@ def test_broken_release_is_refused_once_and_the_old_one_goes_on(
             root.manager.poll()
     assert root.current.served is before
     assert root.answer() == (first, "1-b")
-    (told,) = [record.getMessage() for record in caplog.records if record.name == "serving.manager"]
+    (told,) = errors(caplog)
     assert told.startswith(f"release {second} is refused: {root.folder / str(second)}")
     status = root.current.statuses[second]
     assert (status.state, status.error_code) == (VersionState.END, DATA_LOSS)
@@ -332,7 +338,7 @@ def test_broken_state_leaves_what_was_decided(root: Root, caplog: pytest.LogCapt
         root.manager.poll()
         root.manager.poll()
     assert root.answer() == (first, "1-b")
-    (told,) = [record.getMessage() for record in caplog.records if record.name == "serving.manager"]
+    (told,) = errors(caplog)
     assert told.startswith(f"{root.folder / 'state.json'}: ")
     assert told.endswith("; what was decided before still holds")
     third = root.publish()

@@ -52,7 +52,7 @@ def local(model: Path) -> Tower:
     return Tower(model, SPEC)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def serving(local: Tower) -> Iterator[tuple[Predicting, str]]:
     servicer, server = Predicting(local), grpc.server(ThreadPoolExecutor(2))
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(servicer, server)
@@ -65,8 +65,6 @@ def serving(local: Tower) -> Iterator[tuple[Predicting, str]]:
 @pytest.fixture
 def servicer(serving: tuple[Predicting, str], monkeypatch: pytest.MonkeyPatch) -> Predicting:
     monkeypatch.setattr("serving.remote_tower.RETRY_SECONDS", 0.01)
-    serving[0].refusals.clear()
-    serving[0].requests.clear()
     return serving[0]
 
 
