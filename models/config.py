@@ -287,6 +287,7 @@ class TrainConfig(Frozen):
     """Training run."""
 
     epochs: PositiveInt = 10
+    max_steps: PositiveInt | None = None  # fewer epochs where so many steps are done in fewer
     batch_size: PositiveInt = 256
     learning_rate: PositiveFloat = 1e-3
     seed: NonNegativeInt = 7

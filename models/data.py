@@ -33,6 +33,11 @@ def _records(files: Sequence[str]) -> tf.data.Dataset:
     return tf.data.TFRecordDataset(list(files), compression_type="GZIP", num_parallel_reads=min(len(files), 8))
 
 
+def count_rows(files: Sequence[str]) -> int:
+    """Rows of gzipped TFRecords."""
+    return int(_records(files).reduce(np.int64(0), lambda count, _: count + 1))
+
+
 def sampling_log_q(counts: np.ndarray, sampling: str, alpha: float) -> np.ndarray:
     """Natural log of the probability with which the NegativeSampler draws each candidate.
 

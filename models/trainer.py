@@ -122,6 +122,20 @@ def _build(model: RetrievalModel, optimizer: tf.keras.optimizers.Optimizer, batc
     model.compile(optimizer=optimizer, jit_compile=False)
 
 
+def planned_epochs(train: TrainConfig, rows: int) -> int:
+    """Epochs of a cold run: `epochs`, or those it takes to do `max_steps` steps where they are fewer.
+
+    How much a model has to learn is told better by steps than by epochs: a small set needs more epochs than a large one.
+
+    Args:
+      train: the training run.
+      rows: of the train split.
+    """
+    if train.max_steps is None:
+        return train.epochs
+    return min(train.epochs, math.ceil(train.max_steps / max(1, rows // train.batch_size)))
+
+
 def train(
     settings: Settings,
     train_files: Sequence[str],
@@ -148,7 +162,7 @@ def train(
       ValueError: the config or the input does not fit.
       FloatingPointError: the loss is not finite.
     """
-    seed, epochs, warm = settings.train.seed, settings.train.epochs, settings.train.warm_start
+    seed, warm = settings.train.seed, settings.train.warm_start
     tf.keras.utils.set_random_seed(seed)
     encodings = features.make_encodings(settings.spec, settings.model, transform_output)
     catalogue = data.load_catalogue(item_files, encodings, settings.negatives)
@@ -172,6 +186,8 @@ def train(
     if base is not None and warm is not None:
         base.apply(model, optimizer, transform_output, keep_optimizer=warm.optimizer == "keep")
         epochs = warm.epochs
+    else:
+        epochs = planned_epochs(settings.train, data.count_rows(train_files))
     checkpoints = TrainingCheckpoints(settings.run_folder([*train_files, *item_files], base), model, optimizer)
     done = checkpoints.restore()
     if done:

@@ -102,6 +102,21 @@ def kill_after(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer.StopOnBadLoss, "on_epoch_begin", on_epoch_begin)
 
 
+@pytest.mark.parametrize(
+    ("max_steps", "rows", "epochs"),
+    [
+        (None, 10, 20),
+        (2000, 98_344, 20),  # 96 steps an epoch: 2000 would take 21
+        (2000, 176_139, 12),  # 172: 11 are 1892, 12 are 2064
+        (2000, 683_317, 3),  # 667: 3 are 2001
+        (1, 5, 1),  # a batch that is not full is one step all the same
+    ],
+)
+def test_steps_bound_the_epochs(max_steps: int | None, rows: int, epochs: int) -> None:
+    config = TrainConfig(epochs=20, max_steps=max_steps, batch_size=1024)
+    assert trainer.planned_epochs(config, rows) == epochs
+
+
 def progress_told(caplog: pytest.LogCaptureFixture) -> list[str]:
     """The head of each progress message: other loggers (TensorFlow's) write to the same capture."""
     return [r.getMessage().split(",")[0] for r in caplog.records if r.name == "retrieval.progress"]
