@@ -125,7 +125,7 @@ def _build(model: RetrievalModel, optimizer: tf.keras.optimizers.Optimizer, batc
 def planned_epochs(train: TrainConfig, rows: int) -> int:
     """Epochs of a cold run: `epochs`, or those it takes to do `max_steps` steps where they are fewer.
 
-    How much a model has to learn is told better by steps than by epochs: a small set needs more epochs than a large one.
+    Steps say better than epochs how much was learned: a small set needs more epochs than a large one.
 
     Args:
       train: the training run.
