@@ -87,9 +87,17 @@ def ask(server: Server, how: str, number: float, seconds: float) -> dict:
     generator.stdout.readline()
     cpu = server.cpu_seconds() - before
     measured = _result(generator)
-    if measured["errors"]:
-        raise BenchmarkError(f"{how} {number:.0f}: not answered: {measured['errors']}")
-    return {**measured, "cpu_us": cpu / measured["answers"] * 1e6, "memory_mib": server.memory_mib()}
+    errors = dict(measured.pop("errors"))
+    # At random moments more may come at once than the server takes: that it then refuses is its answer.
+    refused = errors.pop("RESOURCE_EXHAUSTED", 0) if how == "open" else 0
+    if errors:
+        raise BenchmarkError(f"{how} {number:.0f}: not answered: {errors}")
+    return {
+        **measured,
+        "refused": refused,
+        "cpu_us": cpu / measured["answers"] * 1e6,
+        "memory_mib": server.memory_mib(),
+    }
 
 
 def run(module: str, *arguments: object) -> dict:
