@@ -101,7 +101,7 @@ class RetrievalClient:
         label: str = "",
         timeout: float | None = None,
     ) -> list[Recommendations | RetrievalError]:
-        """Asks for many queries in one call, all answered by one release.
+        """Asks for many queries in one call, each answered by the release that would answer it alone.
 
         Args:
           requests: at most as many as the server takes, without a model, version or label of their own.

@@ -12,7 +12,7 @@ from models.config import FeatureSpec, Kind, Side
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from serving.tower import Values
+    from serving.query_inputs import Values
 
 
 class Fallback(Enum):
