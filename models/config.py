@@ -189,7 +189,6 @@ class MindConfig(Frozen):
 
     interests: PositiveInt = 4  # K, vectors of a query
     routing_iterations: PositiveInt = 3
-    attention_power: NonNegativeFloat = 10.0  # of the label-aware attention: 0 mean, infinity the best interest alone
 
 
 class AlsConfig(Frozen):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 
 import tensorflow as tf
@@ -11,35 +10,19 @@ from models import features
 from models.config import ModelConfig
 from models.features import Encodings
 from models.layers import FeatureEncoder, InterestCapsules, Tower
-from models.retrieval_model import Catalogue, Pairs, RetrievalModel
-
-
-def label_aware_attention(interests: tf.Tensor, items: tf.Tensor, power: float) -> tf.Tensor:
-    """The interests of a query as its positive sees them: sum over k of w_k v_k, w_k proportional to exp(s_k)^power.
-
-    s_k = <v_k, p_v>. Power 0 takes the mean; towards infinity only the interest counts that suits the item best, as it
-    does when served. The paper raises s_k itself to the power, before the softmax; for the scores of unit vectors,
-    at most 1 and possibly negative, that would flatten where it should sharpen.
-
-    Args:
-      interests: float32 [B, K, D].
-      items: float32 [B, D], embedding of each row's positive.
-      power: at least 0.
-
-    Returns:
-      float32 [B, D].
-    """
-    weights = tf.nn.softmax(power * tf.einsum("bkd,bd->bk", interests, items), axis=-1)
-    return tf.einsum("bk,bkd->bd", weights, interests)
+from models.retrieval_model import Catalogue, RetrievalModel
 
 
 class MIND(RetrievalModel):
     """K vectors of a query, of which the one that suits an item best gives the item's score.
 
     Dynamic routing turns the history into K interests; each of them, with the query's other features, passes the same
-    tower. In training the positive picks among the K vectors by label-aware attention. The items have the tower of
-    the two-tower model, so that all models see the same features; the paper averages the embeddings of an item's
-    features.
+    tower. The items have the tower of the two-tower model, so that all models see the same features; the paper averages
+    the embeddings of an item's features.
+
+    In training, too, an item's score is the largest over the K vectors, of negatives as of the positive. The paper has
+    the positive weigh the K vectors (label-aware attention) and scores the negatives with the sum: then no vector
+    learns from what it alone would rank high, and it is served all the same.
 
     The K vectors are not brought to unit length: the highest score counts when served, and an interest that the history
     says little of, short out of its capsule, stays short, or its list would push out those of the others.
@@ -86,7 +69,3 @@ class MIND(RetrievalModel):
 
     def item_embeddings(self, columns: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         return self.item_tower(self.item_encoder(columns), training=training)
-
-    def loss_of(self, pairs: Pairs) -> tf.Tensor:
-        attended = label_aware_attention(pairs.queries, pairs.positive_items, self.config.mind.attention_power)
-        return super().loss_of(dataclasses.replace(pairs, queries=attended))

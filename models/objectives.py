@@ -18,7 +18,7 @@ class Pairs:
     Attributes:
       query_columns: what the query tower read, [B, ...].
       item_columns: what the item tower read, [U, ...].
-      queries: float32 [B, D], query embeddings.
+      queries: float32 [B, D] or [B, K, D], query embeddings.
       items: float32 [U, D], embeddings of the distinct candidates.
       query_ids: int64 [B], equal in rows of one query. A row whose query is not known has a number
         of its own.

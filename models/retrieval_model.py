@@ -37,8 +37,8 @@ class RetrievalModel(tfrs.Model):
     """Base class: owns similarity, objective and metrics. Subclasses own the towers.
 
     The score of a query and an item is the dot product of their embeddings; the loss divides it by
-    the temperature, fixed or learned. Of a query with several vectors the largest score counts when it
-    is served. Item features are looked up in the catalogue by candidate index, so examples carry none;
+    the temperature, fixed or learned. Of a query with several vectors the largest score counts, in the loss and when
+    it is served. Item features are looked up in the catalogue by candidate index, so examples carry none;
     a candidate that stands several times in a batch passes the item tower once.
 
     Args:
@@ -77,8 +77,7 @@ class RetrievalModel(tfrs.Model):
     def query_embeddings(self, columns: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Query columns and `query_index`, [B, ...], to embeddings, float32 [B, D] or [B, K, D].
 
-        A model with K vectors a query brings them to one in its `loss_of`. Of unit length, or zero, where the
-        model says nothing else.
+        Of unit length, or zero, where the model says nothing else.
         """
         raise NotImplementedError
 

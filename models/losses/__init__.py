@@ -5,6 +5,7 @@ from models.losses.in_batch_softmax import in_batch_softmax
 from models.losses.mimic import MimicLoss, mimic_loss
 from models.losses.sampled_bce import sampled_bce
 from models.losses.sampled_softmax import sampled_softmax
+from models.losses.scores import scores, scores_of_all
 
 __all__ = [
     "CategoryAlignmentLoss",
@@ -14,4 +15,6 @@ __all__ = [
     "mimic_loss",
     "sampled_bce",
     "sampled_softmax",
+    "scores",
+    "scores_of_all",
 ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from models.losses.scores import scores, scores_of_all
+
 
 def in_batch_softmax(
     query: tf.Tensor,
@@ -35,7 +37,7 @@ def in_batch_softmax(
     sample.
 
     Args:
-      query: float [B, D], outputs of the query tower.
+      query: float [B, D], outputs of the query tower, or [B, K, D].
       candidates: float [U, D], outputs of the item tower for distinct items.
       positives: int [B], the row of `candidates` that is each row's positive.
       log_q: float [B], natural logarithm of the expected number of copies of each row's positive. Without
@@ -56,15 +58,16 @@ def in_batch_softmax(
     lowest = tf.constant(query.dtype.min / 2, query.dtype)
     weights = tf.maximum(log_weights, lowest)
     # The weights ride along in the product: a pass over a [B, U] matrix costs as much as the product itself.
-    left = tf.concat([query / temperature, tf.ones([rows, 1], query.dtype)], axis=1)
+    scaled = query / temperature
+    left = tf.concat([scaled, tf.ones_like(scaled[..., :1])], axis=-1)
     right = tf.concat([candidates, weights[:, tf.newaxis]], axis=1)
-    logits = tf.linalg.matmul(left, right, transpose_b=True)
+    logits = scores_of_all(left, right)
     own = tf.stack([tf.range(rows, dtype=positives.dtype), positives], axis=1)
     logits = tf.tensor_scatter_nd_sub(logits, own, log_q + tf.gather(weights, positives))
     if query_ids is not None:
         logits = tf.where(_others_of_the_query(query_ids, positives, tf.shape(candidates)[0]), lowest, logits)
     if hard is not None:
-        hard_logits = tf.einsum("bd,bhd->bh", query, hard) / temperature
+        hard_logits = scores(query, hard) / temperature
         if hard_mask is not None:
             hard_logits = tf.where(hard_mask, hard_logits, lowest)
         logits = tf.concat([logits, hard_logits], axis=1)

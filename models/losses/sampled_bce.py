@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from models.losses.scores import scores
+
 
 def sampled_bce(
     query: tf.Tensor,
@@ -23,7 +25,7 @@ def sampled_bce(
     DLP-KDD 2021; the paper has no temperature, that is, 1.
 
     Args:
-      query: float [B, D], outputs of the query tower.
+      query: float [B, D], outputs of the query tower, or [B, K, D].
       positive: float [B, D], output of the item tower for each row's positive.
       negatives: float [B, S, D], the same for its S negatives. S may be 0.
       temperature: what the scores are divided by, > 0.
@@ -33,8 +35,8 @@ def sampled_bce(
     Returns:
       A float scalar.
     """
-    positive_logits = tf.reduce_sum(query * positive, axis=-1) / temperature
-    negative_logits = tf.einsum("bd,bsd->bs", query, negatives) / temperature
+    positive_logits = scores(query, positive[:, tf.newaxis])[:, 0] / temperature
+    negative_logits = scores(query, negatives) / temperature
     # -log sigmoid(s) = softplus(-s), -log(1 - sigmoid(s)) = softplus(s): finite for any finite s.
     positive_losses = tf.math.softplus(-positive_logits)
     negative_losses = tf.math.softplus(negative_logits)

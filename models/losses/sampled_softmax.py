@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from models.losses.scores import scores
+
 
 def sampled_softmax(
     query: tf.Tensor,
@@ -25,7 +27,7 @@ def sampled_softmax(
     ACL 2015; the same as tf.nn.sampled_softmax_loss but for the negatives, which are the row's own.
 
     Args:
-      query: float [B, D], outputs of the query tower.
+      query: float [B, D], outputs of the query tower, or [B, K, D].
       positive: float [B, D], output of the item tower for each row's positive.
       negatives: float [B, S, D], the same for its S negatives.
       positive_log_q: float [B], natural logarithm of the probability of drawing the positive, or, as for
@@ -38,8 +40,8 @@ def sampled_softmax(
     Returns:
       A float scalar. A row none of whose negatives counts adds 0.
     """
-    own = tf.reduce_sum(query * positive, axis=-1) / temperature - positive_log_q
-    others = tf.einsum("bd,bsd->bs", query, negatives) / temperature - negative_log_q
+    own = scores(query, positive[:, tf.newaxis])[:, 0] / temperature - positive_log_q
+    others = scores(query, negatives) / temperature - negative_log_q
     if mask is not None:
         # Half of the smallest float: subtracting a row's maximum cannot overflow.
         others = tf.where(mask, others, tf.constant(others.dtype.min / 2, others.dtype))

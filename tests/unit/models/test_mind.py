@@ -9,7 +9,7 @@ import tensorflow as tf
 from models import features
 from models.config import MindConfig, ModelConfig
 from models.features import Encodings
-from models.mind import MIND, label_aware_attention
+from models.mind import MIND
 from tests.unit.models import helpers
 
 
@@ -19,18 +19,6 @@ def mind(encodings: Encodings | None = None, interests: int = 3, **settings: obj
         mind=MindConfig(interests=interests), **settings,
     )  # fmt: skip
     return MIND(config, encodings or helpers.small_encodings(), helpers.small_catalogue())
-
-
-def test_label_aware_attention_by_hand() -> None:
-    interests = tf.constant([[[1.0, 0], [0, 1]]])
-    # Scores of the item [.6, .8] are .6 and .8. Power 0: the mean.
-    item = tf.constant([[0.6, 0.8]])
-    np.testing.assert_allclose(label_aware_attention(interests, item, 0.0), [[0.5, 0.5]])
-    # Power 5: the second weighs e^(5 x .2) = e times as much.
-    share = np.e / (1 + np.e)
-    np.testing.assert_allclose(label_aware_attention(interests, item, 5.0), [[1 - share, share]], rtol=1e-6)
-    np.testing.assert_allclose(label_aware_attention(interests, item, 1e4), [[0, 1]], atol=1e-6)
-    np.testing.assert_allclose(label_aware_attention(interests, -item, 1e4), [[1, 0]], atol=1e-6)
 
 
 def test_k_vectors_a_query_of_their_own_lengths() -> None:
