@@ -117,7 +117,7 @@ def _metrics(result: Result) -> Table:
 
 
 def _number(value: float, sign: str = "") -> str:
-    return f"{value:{sign},.0f}" if abs(value) >= 1000 else f"{value:{sign}.3g}"
+    return f"{value:{sign},.0f}" if abs(value) >= 100 else f"{value:{sign}#.3g}"
 
 
 def _plan(metric: Comparison, effect: float, days: float) -> str:
