@@ -103,10 +103,8 @@ def _read(path: Path, names: Sequence[str]) -> Iterator[Piece]:
         header = reader.schema.names
     for name in names:
         if header.count(name) != 1:
-            found = "twice or more often" if name in header else "not"
-            raise LogError(
-                f"{path}: column {name} is there {found}; expected {', '.join(names)}, got {', '.join(header)}"
-            )
+            problem = "stands more than once" if name in header else "is missing"
+            raise LogError(f"{path}: column {name} {problem}; expected {', '.join(names)}, got {', '.join(header)}")
     # All columns are read: a quote that is not closed in one of the others would swallow rows too.
     convert_options = pa.csv.ConvertOptions(column_types=dict.fromkeys(header, TEXT), strings_can_be_null=False)
     first = 2

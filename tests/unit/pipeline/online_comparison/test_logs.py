@@ -130,9 +130,9 @@ SHOWN_ERRORS = [
     (
         "position\n",
         "place\n",
-        "shown.csv: column position is there not; expected impression_id, time, .* got impression_id",
+        "shown.csv: column position is missing; expected impression_id, time, .* got impression_id",
     ),
-    ("item_id,position\n", "label,position\n", "shown.csv: column label is there twice or more often"),
+    ("item_id,position\n", "label,position\n", "shown.csv: column label stands more than once"),
     ("canary", "test", "no impression has the label 'canary'; the log has: stable, test"),
     ("bea,stable", "ann,stable", "label 'stable' alone answered 1 users; an interval needs two at least"),
 ]
