@@ -13,6 +13,7 @@ from pipeline import releases_cli
 from pipeline.config import ConfigError, PipelineConfig, load_config
 from pipeline.datasets import DOWNLOADED, FROM_FOLDER, DatasetError
 from pipeline.exit_codes import FAILED, NOT_YET, REFUSED
+from pipeline.online_comparison.command import ab
 from pipeline.options import DEFAULT_CONFIG, ConfigOption, UserError
 from pipeline.stages import Stage
 from serving.release import ReleaseError
@@ -38,6 +39,7 @@ app = typer.Typer(
 )
 
 app.add_typer(releases_cli.app, name="release")
+app.command()(ab)
 
 SpanOption = Annotated[int, typer.Option(min=0, help="The span to run for; {SPAN} in file patterns.")]
 

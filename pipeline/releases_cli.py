@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.config import load_config
-from pipeline.options import DEFAULT_CONFIG, ConfigOption, UserError
+from pipeline.options import DEFAULT_CONFIG, ConfigOption, UserError, parse_share
 from serving import operations
 from serving.state import ServingState
 
@@ -148,12 +148,10 @@ def prune(
 def _split(traffic: list[str]) -> dict[str, int]:
     shares: dict[str, int] = {}
     for part in traffic:
-        label, _, percent = part.rpartition("=")
-        if not label or not percent.isascii() or not percent.isdigit():
-            raise UserError(f"--traffic {part}: expected LABEL=PERCENT, say canary=10")
+        label, percent = parse_share("--traffic", part)
         if label in shares:
             raise UserError(f"--traffic: label {label!r} stands twice")
-        shares[label] = int(percent)
+        shares[label] = percent
     return shares
 
 
