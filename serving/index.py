@@ -144,7 +144,8 @@ class ItemIndex:
         enough = min(wanted + len(excluded), selected)
         fetch = enough if among is None else math.ceil(FILTER_SLACK * enough * len(self) / max(selected, 1))
         if self._scann_pays(fetch, among):
-            found = [self._scann.search(vector, fetch, effort) for vector in np.atleast_2d(query)]
+            vectors = [query] if query.ndim == 1 else query
+            found = [self._scann.search(vector, fetch, effort) for vector in vectors]
             if among is not None:
                 found = [rows[among.mask[rows]] for rows in found]
             if min(map(len, found)) >= enough:
