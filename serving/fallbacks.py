@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING
 from models.config import FeatureSpec, Kind, Side
 
 if TYPE_CHECKING:
-    import tensorflow as tf
-
-    from serving.query_inputs import Values
+    from serving.query_inputs import Stored, Values
 
 
 class Fallback(Enum):
@@ -40,13 +38,13 @@ class Filled:
     missing: tuple[str, ...]
 
 
-def fill(spec: FeatureSpec, query_id: str, stored: tf.train.Example | None, given: Mapping[str, Values]) -> Filled:
+def fill(spec: FeatureSpec, query_id: str, stored: Stored | None, given: Mapping[str, Values]) -> Filled:
     """Finds what a request lacks.
 
     Args:
       spec: the declared features.
       query_id: "" if there is none.
-      stored: the query's raw tf.Example of the release's query store, or None.
+      stored: what the release's query store has of the query, or None.
       given: the request's values by feature name; an unknown name is left for the tower to refuse.
     """
     fallbacks = []
@@ -60,7 +58,7 @@ def fill(spec: FeatureSpec, query_id: str, stored: tf.train.Example | None, give
             if feature.kind not in (Kind.NUMBER, Kind.TIMESTAMP) and "" in given[name]:
                 features[name] = [value for value in given[name] if value != ""]  # type: ignore[assignment]
                 fallbacks.append(Fallback.EMPTY_STRING)
-        elif name == spec.query_id or (stored is not None and _has(stored, name)):
+        elif name == spec.query_id or (stored is not None and name in stored):
             continue
         elif feature.kind is Kind.TIMESTAMP and feature.side is Side.INTERACTION:
             now = True
@@ -71,11 +69,3 @@ def fill(spec: FeatureSpec, query_id: str, stored: tf.train.Example | None, give
     if now:
         fallbacks.append(Fallback.CURRENT_TIME)
     return Filled(features, tuple(dict.fromkeys(fallbacks)), tuple(missing))
-
-
-def _has(stored: tf.train.Example, name: str) -> bool:
-    if name not in stored.features.feature:
-        return False
-    feature = stored.features.feature[name]
-    kind = feature.WhichOneof("kind")
-    return kind is not None and len(getattr(feature, kind).value) > 0

@@ -13,12 +13,10 @@ Importing this imports ScaNN and TensorFlow.
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +24,7 @@ from numpy.typing import NDArray
 from serving.blobs import DATA, OFFSETS, BlobTable
 from serving.filters import KEYS, ROWS, Filter, Postings, Selection
 from serving.filters import OFFSETS as POSTING_OFFSETS
+from serving.hits import Hits
 from serving.index_manifest import MANIFEST, ItemIndexError, read_manifest
 from serving.scann_search import ScannSearch
 
@@ -42,14 +41,6 @@ EXACT_SELECTIVITY = 0.2  # where filters leave less of the catalogue than this, 
 FILTER_SLACK = (
     2  # behind a wider filter so many times the items are fetched that hold enough if matches are spread evenly
 )
-
-
-class Hit(NamedTuple):
-    """One found item."""
-
-    row: int
-    item_id: bytes
-    score: float
 
 
 class ItemIndex:
@@ -123,7 +114,7 @@ class ItemIndex:
         *,
         among: Selection | None = None,
         effort: float = 1.0,
-    ) -> list[Hit]:
+    ) -> Hits:
         """The best items for a query by the dot product of the embeddings, of several vectors by the largest one.
 
         Exclusion loses nothing: k + len(exclude) items are fetched, and where ScaNN comes back with too few all items
@@ -153,7 +144,8 @@ class ItemIndex:
         enough = min(wanted + len(excluded), selected)
         fetch = enough if among is None else math.ceil(FILTER_SLACK * enough * len(self) / max(selected, 1))
         if self._scann_pays(fetch, among):
-            found = [self._scann.search(vector, fetch, effort) for vector in np.atleast_2d(query)]
+            vectors = [query] if query.ndim == 1 else query
+            found = [self._scann.search(vector, fetch, effort) for vector in vectors]
             if among is not None:
                 found = [rows[among.mask[rows]] for rows in found]
             if min(map(len, found)) >= enough:
@@ -161,7 +153,7 @@ class ItemIndex:
                 return self._hits(rows, _scores(self._embeddings[rows], query), wanted, excluded)
         return self._exact(query, wanted, excluded, among)
 
-    def search_exact(self, query: NDArray[np.float32], k: int, exclude: Collection[bytes] = frozenset()) -> list[Hit]:
+    def search_exact(self, query: NDArray[np.float32], k: int, exclude: Collection[bytes] = frozenset()) -> Hits:
         """As `search`, scoring the whole catalogue with NumPy: the reference that ScaNN is measured against."""
         return self._exact(self._checked(query, k), min(k, len(self)), frozenset(exclude), None)
 
@@ -184,7 +176,7 @@ class ItemIndex:
 
     def _exact(
         self, query: NDArray[np.float32], wanted: int, excluded: frozenset[bytes], among: Selection | None
-    ) -> list[Hit]:
+    ) -> Hits:
         if among is None:
             rows, scores = np.arange(len(self)), _scores(self._embeddings, query)
         else:
@@ -199,16 +191,17 @@ class ItemIndex:
 
     def _hits(
         self, rows: NDArray[np.int64], scores: NDArray[np.float32], wanted: int, excluded: frozenset[bytes]
-    ) -> list[Hit]:
+    ) -> Hits:
         """The best of some rows, which are ascending."""
         order = np.argsort(-scores, kind="stable")
         if not excluded:
             order = order[:wanted]
         rows, scores = rows[order], scores[order]
-        hits = map(Hit._make, zip(rows.tolist(), self._ids.take(rows), scores.tolist(), strict=True))
-        if not excluded:
-            return list(hits)
-        return list(itertools.islice((hit for hit in hits if hit.item_id not in excluded), wanted))
+        ids = self._ids.take(rows)
+        if excluded:
+            kept = [place for place, item_id in enumerate(ids) if item_id not in excluded][:wanted]
+            rows, ids, scores = rows[kept], [ids[place] for place in kept], scores[kept]
+        return Hits(rows.tolist(), ids, scores.tolist())
 
 
 def _scores(embeddings: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -19,10 +19,24 @@ from models.config import Feature, FeatureSpec, Kind, Side
 SERVING_DEFAULT = "serving_default"
 EMBEDDING = "embedding"
 MISSING: dict[tf.DType, Value] = {tf.string: b"", tf.float32: math.nan, tf.int64: -1}
-STORED_IN = {tf.string: "bytes_list", tf.float32: "float_list", tf.int64: "int64_list"}
 TYPE_NAMES = {tf.string: "strings", tf.float32: "floats", tf.int64: "int64s"}
 
 Values = Sequence[str] | Sequence[bytes] | Sequence[float] | Sequence[int]
+Stored = Mapping[str, Sequence[Value]]  # what is stored of a query by feature; there is no empty sequence
+
+
+def read_stored(serialised: bytes) -> Stored:
+    """What a raw tf.Example of the release's query store holds.
+
+    Raises:
+      DecodeError: it is none.
+    """
+    stored = {}
+    for name, feature in tf.train.Example.FromString(serialised).features.feature.items():
+        kind = feature.WhichOneof("kind")
+        if kind is not None and (values := getattr(feature, kind).value):
+            stored[name] = values
+    return stored
 
 
 class InputSpec(NamedTuple):
@@ -61,9 +75,7 @@ class QueryInputs:
         if EMBEDDING not in signature.outputs:
             raise ValueError(f"signature {SERVING_DEFAULT!r} has no output {EMBEDDING!r}")
 
-    def values(
-        self, query_id: str, stored: tf.train.Example | None, features: Mapping[str, Values]
-    ) -> dict[str, list[Value]]:
+    def values(self, query_id: str, stored: Stored | None, features: Mapping[str, Values]) -> dict[str, list[Value]]:
         """The values of one query by input, no more than declared; an empty list where one is missing.
 
         What is neither given nor stored is missing, but for a timestamp of the interaction, which is then the time of
@@ -71,7 +83,7 @@ class QueryInputs:
 
         Args:
           query_id: "" if there is none.
-          stored: the query's raw tf.Example of the release's query store, or None.
+          stored: what the release's query store has of the query, or None.
           features: given values by feature name; they override the stored ones, an empty sequence says missing.
 
         Raises:
@@ -89,7 +101,8 @@ class QueryInputs:
             elif name in features:
                 values[name] = _bounded(_checked(name, spec, features[name]), self._features[name])
             else:
-                values[name] = _bounded(_stored(name, spec, stored) or self._default(name), self._features[name])
+                found = [] if stored is None else list(stored.get(name, ()))
+                values[name] = _bounded(found or self._default(name), self._features[name])
         return values
 
     def arrays(self, values: Mapping[str, list[Value]]) -> dict[str, NDArray]:
@@ -138,11 +151,6 @@ def _checked(name: str, spec: InputSpec, values: Values) -> list[Value]:
     if spec.rank == 1 and len(checked) > 1:
         raise ValueError(f"feature {name!r} takes one value, got {len(checked)}")
     return checked
-
-
-def _stored(name: str, spec: InputSpec, stored: tf.train.Example | None) -> list[Value]:
-    feature = None if stored is None else stored.features.feature.get(name)
-    return [] if feature is None else list(getattr(feature, STORED_IN[spec.dtype]).value)
 
 
 def _bounded(values: list[Value], feature: Feature) -> list[Value]:

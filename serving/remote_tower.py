@@ -11,14 +11,13 @@ from typing import TypeAlias
 
 import grpc
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from models.config import FeatureSpec
 from serving.access import channel_credentials
 from serving.config import TowerConfig
-from serving.query_inputs import EMBEDDING, MISSING, SERVING_DEFAULT, QueryInputs, Values, read_signatures
+from serving.query_inputs import EMBEDDING, MISSING, SERVING_DEFAULT, QueryInputs, Stored, Values, read_signatures
 from serving.status import RequestError
 from serving.tensors import decode, encode
 from serving.tower import Tower
@@ -67,7 +66,7 @@ class RemoteTower:
     def embed(
         self,
         query_id: str,
-        stored: tf.train.Example | None,
+        stored: Stored | None,
         features: Mapping[str, Values],
         timeout: float = math.inf,
     ) -> NDArray[np.float32]:

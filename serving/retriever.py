@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from serving.config import TowerConfig
 from serving.fallbacks import Fallback, fill
 from serving.filters import Filter
-from serving.index import Hit, ItemIndex
+from serving.hits import Hits
+from serving.index import ItemIndex
 from serving.queries import QueryStore
-from serving.query_inputs import Values
+from serving.query_inputs import Values, read_stored
 from serving.release import INDEX, QUERIES, Manifest, ReleaseError, verify_release
 from serving.remote_tower import AnyTower, RemoteTower
 from serving.status import RequestError
@@ -51,7 +51,7 @@ class Answer:
       tower_us, search_us: microseconds that the embedding, and the search with its filters, took.
     """
 
-    hits: list[Hit]
+    hits: Hits
     known_query: bool
     truncated_by: tuple[Truncation, ...]
     fallbacks: tuple[Fallback, ...]
@@ -108,32 +108,33 @@ class Retriever:
         if not query_id and not features:
             raise ValueError("the request needs a query_id, features or both")
         serialised = self.queries.find(query_id.encode()) if query_id else None
-        stored = None if serialised is None else tf.train.Example.FromString(serialised)
+        stored = None if serialised is None else read_stored(serialised)
         filled = fill(self.manifest.features, query_id, stored, features)
         started = time.perf_counter()
         embedding = self.tower.embed(query_id, stored, filled.features, timeout)
         tower_us = _microseconds_since(started)
-        if not np.isfinite(embedding).all():
-            raise ValueError("the query's features give an embedding with NaN or infinity")
         excluded = {item_id.encode() for item_id in exclude}
-        if exclude_seen and stored is not None and SEEN_ITEMS in stored.features.feature:
-            excluded.update(stored.features.feature[SEEN_ITEMS].bytes_list.value)
+        if exclude_seen and stored is not None:
+            excluded.update(stored.get(SEEN_ITEMS, ()))  # type: ignore[arg-type]
         started = time.perf_counter()
         among = self.index.select(allow, deny)
         found = self.index.search(embedding, k, excluded, among=among, effort=effort)
         search_us = _microseconds_since(started)
-        hits = found if min_score is None else [hit for hit in found if hit.score >= min_score]
-        # Fewer than k were found: then all there are.
-        left = {
-            Truncation.CATALOGUE: len(self.index),
-            Truncation.FILTERS: len(self.index) if among is None else among.count,
-            Truncation.EXCLUSIONS: len(found),
-            Truncation.MIN_SCORE: len(hits),
-        }
+        hits = found if min_score is None else found[: sum(score >= min_score for score in found.scores)]
+        truncated_by: tuple[Truncation, ...] = ()
+        if len(hits) < k:
+            # Fewer than k were found: then all there are.
+            left = {
+                Truncation.CATALOGUE: len(self.index),
+                Truncation.FILTERS: len(self.index) if among is None else among.count,
+                Truncation.EXCLUSIONS: len(found),
+                Truncation.MIN_SCORE: len(hits),
+            }
+            truncated_by = _truncated_by(k, left)
         return Answer(
             hits,
             known_query=stored is not None,
-            truncated_by=_truncated_by(k, left),
+            truncated_by=truncated_by,
             fallbacks=filled.fallbacks,
             missing_features=filled.missing,
             tower_us=tower_us,
@@ -188,7 +189,7 @@ def _warm_up(folder: Path, retriever: Retriever) -> None:
     if isinstance(retriever.tower, Tower):  # a remote one was warmed up where it runs
         run_warm_up_requests(folder, retriever.tower)
         stored = retriever.queries.sample(COMPARED_QUERIES)
-        known = [(query_id.decode(), tf.train.Example.FromString(row)) for query_id, row in stored]
+        known = [(query_id.decode(), read_stored(row)) for query_id, row in stored]
         retriever.tower.use_lite([("", None), *known])
     embedding = retriever.tower.embed("", None, {})
     if embedding.ndim not in (1, 2) or embedding.shape[-1] != retriever.index.manifest.dimension:

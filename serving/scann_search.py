@@ -130,7 +130,9 @@ class ScannSearch:
             wider = math.ceil(effort * self._config.leaves_to_search * max(1, count / self._config.reorder))
             leaves = min(wider, self._config.leaves) or UNSET
         rows, scores = self._searcher.search(query, count, reorder, leaves)
-        return np.unique(rows[~np.isnan(scores)].astype(np.int64))
+        found: NDArray[np.int64] = rows[~np.isnan(scores)].astype(np.int64)
+        found.sort()
+        return found
 
 
 def _escaped(path: Path) -> str:

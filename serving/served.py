@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import grpc
@@ -57,7 +58,7 @@ class Served:
     traffic: Mapping[str, int] = field(default_factory=dict)
     newest: int | None = None
 
-    @property
+    @cached_property
     def default(self) -> tuple[str, int | None]:
         """(label, version) that answer a request without a query id, version and label.
 

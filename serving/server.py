@@ -34,7 +34,7 @@ from serving.config import ServingConfig
 from serving.deadlines import Deadlines
 from serving.http_server import HttpServer
 from serving.metrics import Metrics, RequestCounter
-from serving.proto import retrieval_pb2, retrieval_pb2_grpc
+from serving.proto import retrieval_pb2
 from serving.receiving import Receiving
 from serving.reflection import add_reflection
 from serving.release import ReleaseError
@@ -121,9 +121,7 @@ class Server:
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(
             ModelService(self._current, self._manager), self._server
         )
-        retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(
-            RetrievalService(self._current, config, self.metrics), self._server
-        )
+        RetrievalService(self._current, config, self.metrics).add_to(self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_reflection((prediction_service_pb2, model_service_pb2, retrieval_pb2, health_pb2), self._server)
         host = f"[{config.host}]" if ":" in config.host else config.host

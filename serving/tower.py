@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from models.columns import Value
 from models.config import FeatureSpec
 from serving.lite_tower import LiteTower, has_lite
-from serving.query_inputs import EMBEDDING, SERVING_DEFAULT, QueryInputs, Values, read_signatures
+from serving.query_inputs import EMBEDDING, SERVING_DEFAULT, QueryInputs, Stored, Values, read_signatures
 
 MAX_DIFFERENCE = 1e-6  # of TensorFlow Lite from the signature, as a share of the largest number where that is above 1
 
@@ -46,7 +46,7 @@ class Tower:
     def embed(
         self,
         query_id: str,
-        stored: tf.train.Example | None,
+        stored: Stored | None,
         features: Mapping[str, Values],
         timeout: float = math.inf,
     ) -> NDArray[np.float32]:
@@ -61,7 +61,7 @@ class Tower:
         values = self._inputs.values(query_id, stored, features)
         return self._by_signature(values) if self._lite is None else self._lite.embed(values)
 
-    def use_lite(self, queries: Iterable[tuple[str, tf.train.Example | None]]) -> bool:
+    def use_lite(self, queries: Iterable[tuple[str, Stored | None]]) -> bool:
         """From here on embeds by the release's TensorFlow Lite model, if that gives the signature's numbers.
 
         Where the release has none, or one that cannot be loaded or differs, the log says so and the signature goes on.

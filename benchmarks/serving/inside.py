@@ -15,11 +15,11 @@ from pathlib import Path
 import faiss
 import hnswlib
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from benchmarks.serving import synthetic
 from benchmarks.serving.load import K
+from serving.query_inputs import read_stored
 from serving.retriever import Retriever, load_release
 
 QUERIES = 1000
@@ -112,7 +112,7 @@ def main(release: Path) -> dict[str, object]:
     queries = np.stack([_embed(retriever, query_id) for query_id in ids])
     vectors = np.load(release / "index" / "embeddings.npy")
     expected = best_rows(vectors, queries)
-    found = [np.array([hit.row for hit in retriever.index.search(query, K)]) for query in queries]
+    found = [np.array(retriever.index.search(query, K).rows) for query in queries]
     return {
         "tower": _timed(lambda number: _embed(retriever, ids[number % QUERIES]), 3 * QUERIES),
         "search": _timed(lambda number: retriever.index.search(queries[number % QUERIES], K), 3 * QUERIES),
@@ -126,8 +126,8 @@ def main(release: Path) -> dict[str, object]:
 
 
 def _embed(retriever: Retriever, query_id: str) -> NDArray[np.float32]:
-    stored = retriever.queries.find(query_id.encode())
-    return retriever.tower.embed(query_id, tf.train.Example.FromString(stored), {})
+    stored = read_stored(retriever.queries.find(query_id.encode()))
+    return retriever.tower.embed(query_id, stored, {})
 
 
 if __name__ == "__main__":

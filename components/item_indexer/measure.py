@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from components.gates import GateRefusedError
 from components.item_indexer.config import IndexConfig
-from serving.index import Hit, ItemIndex
+from serving.hits import Hits
+from serving.index import ItemIndex
 from serving.index_manifest import Latency, Measurement
 
 # Scores closer than this, as a share of |query| |item|, are equal: float32 adds up in another order from case to case.
 ROUNDING = 1e-6
 
-Search = Callable[[NDArray[np.float32], int], list[Hit]]
+Search = Callable[[NDArray[np.float32], int], Hits]
 
 
 class IndexRefusedError(GateRefusedError):
@@ -74,7 +75,7 @@ def check(measurement: Measurement) -> None:
         )
 
 
-def _timed(search: Search, query: NDArray[np.float32], k: int) -> tuple[list[Hit], float]:
+def _timed(search: Search, query: NDArray[np.float32], k: int) -> tuple[Hits, float]:
     start = time.perf_counter()
     hits = search(query, k)
     return hits, (time.perf_counter() - start) * 1e6

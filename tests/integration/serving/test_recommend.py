@@ -41,9 +41,7 @@ def running(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[R
     )
     server = grpc.server(ThreadPoolExecutor(2))
     config = ServingConfig(max_k=100, max_exclude=1500, max_batch=6)
-    retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(
-        RetrievalService(current, config, Metrics(current)), server
-    )
+    RetrievalService(current, config, Metrics(current)).add_to(server)
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     with RetrievalClient(address, timeout=30) as client:

@@ -114,7 +114,7 @@ def test_unknown_query_and_features(running: Running) -> None:
         (
             {"features": {"w": float("inf")}},
             "INVALID_ARGUMENT",
-            "the query's features give an embedding with NaN or infinity",
+            "the query's embedding has NaN or infinity",
         ),
         (
             {"query_id": "u", "item_features": ["year"]},

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from serving import index_builder
 from serving.blobs import BlobError
 from serving.filters import Filter, Postings, Selection, write_postings
-from serving.index import Hit, ItemIndex, ItemIndexError
+from serving.hits import Hits
+from serving.index import ItemIndex, ItemIndexError
 from serving.index_builder import build_index
 from serving.searcher import SearcherConfig
 from tests.unit.serving import tiny
@@ -94,7 +95,7 @@ class Counting(ItemIndex):
 
     exact = 0
 
-    def _exact(self, *arguments: object) -> list[Hit]:
+    def _exact(self, *arguments: object) -> Hits:
         self.exact += 1
         return super()._exact(*arguments)  # type: ignore[arg-type]
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from serving import index_builder
-from serving.index import Hit, ItemIndex, _largest
+from serving.hits import Hits
+from serving.index import ItemIndex, _largest
 from serving.index_builder import build_index
 from serving.index_manifest import ItemIndexError, Latency, Measurement, read_manifest, write_manifest
 from serving.searcher import SearcherConfig, choose_searcher
@@ -31,7 +32,7 @@ def build(folder: Path, embeddings: np.ndarray) -> ItemIndex:
 class ScannOnly(ItemIndex):
     """Fails where a search comes to NumPy instead of ScaNN."""
 
-    def _exact(self, *arguments: object) -> list[Hit]:
+    def _exact(self, *arguments: object) -> Hits:
         raise AssertionError("ScaNN should have answered")
 
 
@@ -131,7 +132,7 @@ def test_exclusion_by_hand(tmp_path: Path) -> None:
     query = np.array([1], dtype=np.float32)
     found = index.search(query, 2, [b"000003", b"000001", b"unknown"])
     assert [hit.item_id for hit in found] == [b"000002", b"000000"]
-    assert index.search(query, 4, ids_of(4)) == []
+    assert list(index.search(query, 4, ids_of(4))) == []
     assert len(index.search(query, 100, [b"000003"])) == 3
 
 

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 from models.lite import COLUMNS, TOWER
+from serving.query_inputs import read_stored
 from serving.retriever import load_release
 from serving.tower import Tower
 from tests.unit.serving import tiny
 from tests.unit.serving.tiny_lite import add_lite
 
-QUERIES = [("", None), *((query_id.decode(), stored) for query_id, stored in tiny.QUERIES)]
+STORED = {query_id.decode(): read_stored(stored.SerializeToString()) for query_id, stored in tiny.QUERIES}
+QUERIES = [("", None), *STORED.items()]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def test_numbers_of_the_signature(tower: Tower, query_id: str, features: dict, e
 
 
 def test_stored_values(tower: Tower) -> None:
-    stored = dict(tiny.QUERIES)[b"bob"]
+    stored = STORED["bob"]
     assert tower.embed("bob", stored, {"time": [7]}).tolist() == [0, 2, 0, 7]
 
 
@@ -97,7 +99,7 @@ def test_without_one_the_signature_answers(model: Path, caplog: pytest.LogCaptur
 def test_one_that_differs_is_not_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = add_lite(tiny.save_model(tmp_path / "m"), offset=2e-4)
     tower = Tower(folder, tiny.SPEC)
-    stored = tiny.example(time=[1])
+    stored = {"time": [1]}
     assert not tower.use_lite([("", stored)])
     assert "the TensorFlow Lite model is not used, it differs by 2.0e-04 from the signature" in caplog.text
     assert tower.embed("alice", None, {"time": []}).tolist() == [100, 0, 0, -1]

@@ -153,7 +153,7 @@ class NanForBob(tiny.TinyModel):
 @pytest.mark.parametrize(
     ("tower", "values", "message"),
     [
-        (NanForBob(), {}, "canary query 'bob' failed: the query's features give an embedding with NaN or infinity"),
+        (NanForBob(), {}, "canary query 'bob' failed: the query's embedding has NaN or infinity"),
         (tiny.TinyModel(offset=math.nan), {}, "cannot load the release: the query's embedding has NaN or infinity"),
         (None, {"items": {"a": [1, 2]}}, "the tower's embedding has shape [4], the index [2]"),
         (None, {"model_name": "other"}, "is of model 'other', not of 'tiny'"),

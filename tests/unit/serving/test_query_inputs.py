@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from tensorflow.core.protobuf import saved_model_pb2
 
-from serving.query_inputs import QueryInputs, read_signatures
-from tests.unit.serving.tiny import SPEC
+from serving.query_inputs import QueryInputs, read_signatures, read_stored
+from tests.unit.serving.tiny import SPEC, example
 
 
 def test_arrays(model: Path) -> None:
@@ -27,6 +27,13 @@ def test_arrays(model: Path) -> None:
         "history": [[b"2", b"3"]],
         "time": [5],
     }
+
+
+def test_stored_features_are_those_with_a_value() -> None:
+    row = example(w=[1.5], tags=[b"a", b""], history=[], time=[3, 4])
+    row.features.feature["none"].SetInParent()
+    found = {name: list(values) for name, values in read_stored(row.SerializeToString()).items()}
+    assert found == {"w": [1.5], "tags": [b"a", b""], "time": [3, 4]}
 
 
 def test_model_without_a_serving_graph_is_refused(tmp_path: Path) -> None:

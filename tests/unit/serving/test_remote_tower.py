@@ -13,7 +13,7 @@ from serving.remote_tower import RemoteTower
 from serving.status import RequestError, refuse
 from serving.tensors import decode, encode
 from serving.tower import Tower
-from tests.unit.serving.tiny import SPEC, example
+from tests.unit.serving.tiny import SPEC
 
 NOT_FOUND, UNAVAILABLE = grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE
 VERSION = 7
@@ -79,7 +79,7 @@ def remote(model: Path, serving: tuple[Predicting, str], servicer: Predicting) -
 
 
 def test_same_embedding_as_in_this_process(local: Tower, remote: RemoteTower) -> None:
-    stored = example(w=[1.5], tags=[b"a"], history=[b"i1", b"i2"], time=[3])
+    stored = {"w": [1.5], "tags": [b"a"], "history": [b"i1", b"i2"], "time": [3]}
     for query in (
         ("alice", stored, {"tags": ["a", "b"], "w": []}),
         ("", None, {"w": [0.1], "history": ["a", "b", "c"], "time": [1007]}),

@@ -5,7 +5,8 @@ import pytest
 
 from components.item_indexer.config import IndexConfig
 from components.item_indexer.measure import IndexRefusedError, check, measure
-from serving.index import Hit, ItemIndex
+from serving.hits import Hits
+from serving.index import ItemIndex
 from tests.unit.serving.tiny import ITEMS, save_index
 
 QUERIES = np.array([[1, 0, 0, 0], [0, 1, 0, 0]], dtype=np.float32)
@@ -14,7 +15,7 @@ QUERIES = np.array([[1, 0, 0, 0], [0, 1, 0, 0]], dtype=np.float32)
 class Lossy(ItemIndex):
     """Always misses item i5, the best of the first query and the worst of the second."""
 
-    def search(self, query: np.ndarray, k: int, exclude: object = frozenset()) -> list[Hit]:
+    def search(self, query: np.ndarray, k: int, exclude: object = frozenset()) -> Hits:
         return super().search_exact(query, k, {b"i5"})
 
 
@@ -39,7 +40,7 @@ def test_recall_of_brute_force_over_many_items_is_one(tmp_path: Path) -> None:
 class Last(ItemIndex):
     """Names the last of the items in the order of the ids, whatever their scores."""
 
-    def search(self, query: np.ndarray, k: int, exclude: object = frozenset()) -> list[Hit]:
+    def search(self, query: np.ndarray, k: int, exclude: object = frozenset()) -> Hits:
         return sorted(super().search_exact(query, len(self)), key=lambda hit: hit.row)[-k:]
 
 

@@ -89,7 +89,7 @@ class Broken(SimpleNamespace):
     ("change", "told"),
     [
         (lambda a: dataclasses.replace(a, hits=a.hits[:-1]), "4 items in 4 places, expected 5"),
-        (lambda a: dataclasses.replace(a, hits=a.hits[:-1] + a.hits[:1]), "4 items in 5 places, expected 5"),
+        (lambda a: dataclasses.replace(a, hits=[*a.hits[:-1], *a.hits[:1]]), "4 items in 5 places, expected 5"),
         (lambda a: dataclasses.replace(a, hits=a.hits[::-1]), "the scores are not finite numbers, largest first"),
         (lambda a: dataclasses.replace(a, known_query=False), "it is not in the query store"),
     ],
