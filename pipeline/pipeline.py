@@ -256,7 +256,7 @@ def create_pipeline(
     validator = ReleaseValidator(
         **released,
         canary_queries=config.gates.canary_queries,
-        code_fingerprint=source_fingerprint("components/release_validator", "serving"),
+        code_fingerprint=source_fingerprint("components/release_validator", "components/release_pusher", "serving"),
     )
     latest_release = tfx.dsl.Resolver(
         strategy_class=LatestPushed, release=tfx.dsl.Channel(type=RetrievalRelease)

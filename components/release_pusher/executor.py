@@ -11,14 +11,10 @@ from tfx import types
 from tfx.components.util import model_utils
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
-from tfx.utils import path_utils
 
-from components.release_pusher.queries import read_queries
+from components.release_pusher.making import make_release
 from components.resolvers import SPAN
-from models.config import FeatureSpec
-from serving.release import write_release
 
-QUERIES_SPLIT = "queries"
 RECORD = "release.json"
 NOTE = "note.txt"
 
@@ -71,19 +67,8 @@ class Executor(base_executor.BaseExecutor):
                 note = f"nothing is published: release {latest.version} of span {later} is later than span {span}"
                 (Path(release.uri) / NOTE).write_text(note, encoding="utf-8")
                 return
-        features = FeatureSpec.model_validate_json(exec_properties["features"])
         root = Path(exec_properties["releases"])
-        model = artifact_utils.get_single_instance(input_dict["model"])
-        version = write_release(
-            root,
-            model_name=exec_properties["model_name"],
-            features=features,
-            model=Path(path_utils.serving_model_path(model.uri)),
-            index=Path(artifact_utils.get_single_uri(input_dict["index"])),
-            queries=read_queries(
-                Path(artifact_utils.get_split_uri(input_dict["queries"], QUERIES_SPLIT)), features.query_id
-            ),
-        )
+        version, _ = make_release(root, input_dict, exec_properties)
         path = str(root / str(version))
         logging.info("Release %d of %s is at %s.", version, exec_properties["model_name"], path)
         (Path(release.uri) / RECORD).write_text(

@@ -12,14 +12,11 @@ from tfx import types
 from tfx.components.util import model_utils
 from tfx.dsl.components.base import base_executor
 from tfx.types import artifact_utils
-from tfx.utils import path_utils
 
 from components.gates import GateRefusedError
-from components.release_pusher.executor import QUERIES_SPLIT
-from components.release_pusher.queries import read_queries
+from components.release_pusher.making import make_release
 from components.release_validator.canary import problems, spread
-from models.config import FeatureSpec
-from serving.release import ReleaseError, write_release
+from serving.release import ReleaseError
 from serving.retriever import load_release
 
 SHOWN = 3
@@ -64,26 +61,14 @@ class Executor(base_executor.BaseExecutor):
             logging.info("The model is not blessed: there is no release to try.")
             blessing.set_int_custom_property("blessed", 0)
             return
-        features = FeatureSpec.model_validate_json(exec_properties["features"])
-        model = artifact_utils.get_single_instance(input_dict["model"])
-        queries = read_queries(
-            Path(artifact_utils.get_split_uri(input_dict["queries"], QUERIES_SPLIT)), features.query_id
-        )
         with tempfile.TemporaryDirectory() as scratch:
             root = Path(scratch)
             try:
-                version = write_release(
-                    root,
-                    model_name=exec_properties["model_name"],
-                    features=features,
-                    model=Path(path_utils.serving_model_path(model.uri)),
-                    index=Path(artifact_utils.get_single_uri(input_dict["index"])),
-                    queries=queries,
-                )
+                version, known = make_release(root, input_dict, exec_properties)
                 retriever = load_release(root / str(version))
             except ReleaseError as error:
                 raise CanaryRefusedError(f"canary: the release cannot be loaded: {error}") from error
-            asked = spread([query_id for query_id, _ in queries], exec_properties["canary_queries"])
+            asked = spread(known, exec_properties["canary_queries"])
             found = list(problems(retriever, asked))
         if found:
             raise CanaryRefusedError(
