@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pipeline.progress import Progress, quiet, quiet_exit
 from pipeline.stages import Stage
 
 LOCK_POLL_SECONDS = 0.5
+METADATA_SECONDS = 10.0  # what reads or writes TFX's metadata is done with it sooner
 
 
 class RunError(RuntimeError):
@@ -88,6 +90,22 @@ def only_one(home: Path, wait: float = 0) -> Iterator[None]:
         yield
 
 
+def check_metadata(file: Path) -> None:
+    """Refuses to begin where TFX's metadata cannot be written: ML Metadata tries for minutes and names no file.
+
+    Raises:
+      RunError: another program holds the file, or it is no database.
+    """
+    if not file.exists():
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(file, timeout=METADATA_SECONDS, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+    except sqlite3.DatabaseError as e:
+        raise RunError(f"{file} cannot be written ({e}): nothing was run; end what holds it, and start again") from e
+
+
 def _published(config: PipelineConfig) -> dict[str, Path]:
     """Folders of what the newest run published, by component and output: "Transform.transform_graph".
 
@@ -143,11 +161,13 @@ def run_components(
 
     Raises:
       RefusedError: a gate stopped the run.
-      RunError: a component failed, or another run of the same pipeline is under way.
+      RunError: a component failed, another run of the same pipeline is under way, or the metadata cannot be written.
     """
     from components.gates import GateRefusedError
+    from pipeline.metadata import METADATA
 
     with only_one(config.home, wait):
+        check_metadata(config.home / METADATA)
         log = config.home / "logs" / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%S}.log"
         started = time.monotonic()
         quiet_exit(log)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import threading
 from pathlib import Path
 
 import pytest
 
-from pipeline.run import RunError, RunResult, only_one
+from pipeline import run
+from pipeline.run import RunError, RunResult, check_metadata, only_one
 
 
 def test_two_runs_of_one_pipeline_do_not_overlap(tmp_path: Path) -> None:
@@ -37,6 +40,29 @@ def test_a_run_may_wait_for_another(tmp_path: Path) -> None:
         order.append("mine")
     thread.join()
     assert order == ["other", "mine"]
+
+
+def test_metadata_that_another_program_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "METADATA_SECONDS", 0.01)
+    file = tmp_path / "metadata.sqlite"
+    check_metadata(file)  # a first run has none
+    assert not file.exists()
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("CREATE TABLE t (c)")
+        check_metadata(file)
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(
+            RunError, match=r"metadata\.sqlite cannot be written \(database is locked\): nothing was run"
+        ):
+            check_metadata(file)
+        other.execute("ROLLBACK")
+    check_metadata(file)
+
+
+def test_metadata_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "metadata.sqlite").write_bytes(b"half of a copy" * 100)
+    with pytest.raises(RunError, match=r"cannot be written \(file is not a database\)"):
+        check_metadata(tmp_path / "metadata.sqlite")
 
 
 def test_a_model_that_was_refused_says_why() -> None:
