@@ -200,6 +200,7 @@ def _item_features(retriever: Retriever, names: Sequence[str]) -> answer_bytes.F
     """Tells those attributes of an item, by its row, that a request asks for; None where it asks for none."""
     if not names:
         return None
+    names = list(dict.fromkeys(names))  # a name that is sent a million times is looked up once for each item
     known = retriever.index.manifest.attributes
     for name in names:
         if name not in known:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,23 +14,13 @@ from pipeline.options import UserError, parse_share
 _LABEL = "LABEL=PERCENT"
 
 
+def _log(columns: str) -> Any:
+    return typer.Option(exists=True, dir_okay=False, help=f"CSV with the columns {columns}. May be given again.")
+
+
 def ab(
-    impressions: Annotated[
-        list[Path],
-        typer.Option(
-            exists=True,
-            dir_okay=False,
-            help="CSV with the columns impression_id, time, query_id, label, item_id, position. May be given again.",
-        ),
-    ],
-    outcomes: Annotated[
-        list[Path],
-        typer.Option(
-            exists=True,
-            dir_okay=False,
-            help="CSV with the columns impression_id, item_id, time, kind, value. May be given again.",
-        ),
-    ],
+    impressions: Annotated[list[Path], _log("impression_id, time, query_id, label, item_id, position")],
+    outcomes: Annotated[list[Path], _log("impression_id, item_id, time, kind, value")],
     control: Annotated[str, typer.Option(metavar=_LABEL, help="The label to compare with, and its share.")],
     treatment: Annotated[str, typer.Option(metavar=_LABEL, help="The label to judge, and its share.")],
     detect: Annotated[
@@ -64,13 +54,20 @@ def ab(
         raise UserError(f"--control and --treatment are both {control_label!r}")
     if min(control_share, treatment_share) < 1:
         raise UserError("--control and --treatment: expected shares from 1 percent on")
+    if control_share + treatment_share > 100:
+        raise UserError("--control and --treatment: expected shares of 100 percent together at most")
     if detect is not None and not 0 < abs(detect) < 10:
         raise UserError(f"--detect {detect}: expected a relative effect, say 0.02 for 2 percent")
+    if json_file is not None and not json_file.parent.is_dir():
+        raise UserError(f"--json {json_file}: there is no folder {json_file.parent}")
     logs = read_logs(impressions, outcomes, control_label, treatment_label)
     result = compare_labels(logs, (control_share, treatment_share))
     print_result(result, detect)
     if json_file is not None:
-        json_file.write_text(json.dumps(as_json(result, detect), indent=2) + "\n", encoding="utf-8")
+        try:
+            json_file.write_text(json.dumps(as_json(result, detect), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"--json {json_file}: cannot be written: {error.strerror}") from error
     if result.problems:
         typer.echo("\n".join(f"not to be trusted: {problem}" for problem in result.problems), err=True)
         raise typer.Exit(REFUSED)

@@ -137,10 +137,10 @@ def _numbered(numbers: dict[str, int]) -> Callable[[str], int]:
 
 
 def _position(text: str) -> int:
-    position = int(text)
-    if not 1 <= position <= MAX_POSITION:
+    # Python reads "1_0" as a number; a file that says so means something else.
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= MAX_POSITION):
         raise ValueError(text)
-    return position
+    return int(text)
 
 
 def _hold(

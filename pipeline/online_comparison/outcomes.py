@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from components.ingestion.values import to_number
 from pipeline.online_comparison.impressions import UNSET, Impressions, seconds
 from pipeline.online_comparison.table import Piece
 
@@ -88,9 +89,9 @@ def _known(numbers: Mapping[str, int]) -> Callable[[str], int]:
 
 
 def _money(text: str) -> float:
-    if not text:
+    value = to_number(text)
+    if value is None:
         return math.nan
-    value = float(text)
-    if not (math.isfinite(value) and value >= 0):
+    if value < 0:
         raise ValueError(text)
     return value

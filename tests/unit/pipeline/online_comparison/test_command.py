@@ -91,6 +91,12 @@ def test_too_many_users_changed_their_label(logs: Path) -> None:
         (("--control", "stable", "--treatment", "canary=10"), "--control stable: expected LABEL=PERCENT"),
         (("--control", "stable=90", "--treatment", "canary=x"), "--treatment canary=x: expected LABEL=PERCENT"),
         (("--control", "a=50", "--treatment", "a=50"), "--control and --treatment are both 'a'"),
+        (("--control", "stable=60", "--treatment", "canary=41"), "expected shares of 100 percent together at most"),
+        (("--control", "stable=60", "--treatment", "canary=40", "--json", "no/ab.json"), "there is no folder no"),
+        (
+            ("--control", "stable=60", "--treatment", "canary=40", "--json", "x" * 300),
+            "cannot be written: File name too",
+        ),
         (("--control", "stable=0", "--treatment", "canary=10"), "expected shares from 1 percent on"),
         (
             ("--control", "stable=90", "--treatment", "canary=10", "--detect", "0"),

@@ -110,6 +110,7 @@ SHOWN_ERRORS = [
         r"row 5, column query_id: expected an id \(without one nothing was randomised\), got ''",
     ),
     ("cyd,canary,i3,2", "cyd,canary,i3,0", "row 7, column position: expected a whole number from 1, got '0'"),
+    ("cyd,canary,i3,2", "cyd,canary,i3,1_0", "row 7, column position: expected a whole number from 1, got '1_0'"),
     (
         "r2,87400,ann,stable",
         "r1,87400,bob,stable",
@@ -149,6 +150,7 @@ HAPPENED_ERRORS = [
     ("r1,i2,1011,click,0", "r1,i2,1011,view,0", "row 3, column kind: expected click or order, got 'view'"),
     ("r1,i2,1011,click,0", "r1,i2,1011,click,7", "row 3, column value: expected nothing for a click, got '7'"),
     ("order,4", "order,-4", "row 5, column value: expected a number from 0, or nothing for a click, got '-4'"),
+    ("order,4", "order,1_0", "row 5, column value: expected a number from 0, or nothing for a click, got '1_0'"),
     ("order,4", "order,inf", "row 5, column value: expected a number from 0, or nothing for a click, got 'inf'"),
     ("order,4", "order,", "row 5, column value: expected an order's value, got ''"),
 ]
