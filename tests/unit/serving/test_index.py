@@ -1,5 +1,3 @@
-import json
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -9,24 +7,9 @@ from serving import index_builder
 from serving.hits import Hits
 from serving.index import ItemIndex, _largest
 from serving.index_builder import build_index
-from serving.index_manifest import ItemIndexError, Latency, Measurement, read_manifest, write_manifest
+from serving.index_manifest import ItemIndexError
 from serving.searcher import SearcherConfig, choose_searcher
-
-
-def ids_of(n: int) -> list[bytes]:
-    return [f"{i:06d}".encode() for i in range(n)]
-
-
-def build(folder: Path, embeddings: np.ndarray) -> ItemIndex:
-    n = len(embeddings)
-    build_index(
-        folder,
-        embeddings=embeddings.astype(np.float32),
-        ids=ids_of(n),
-        attributes=[{"title": f"title {i}"} for i in range(n)],
-        model_fingerprint="f",
-    )
-    return ItemIndex(folder)
+from tests.unit.serving.indexes import build, clustered, ids_of
 
 
 class ScannOnly(ItemIndex):
@@ -34,18 +17,6 @@ class ScannOnly(ItemIndex):
 
     def _exact(self, *arguments: object) -> Hits:
         raise AssertionError("ScaNN should have answered")
-
-
-def clustered(n: int, dimension: int = 32, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """n items and 200 queries around the same 300 centres, of length 1."""
-    rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(300, dimension))
-
-    def around(count: int) -> np.ndarray:
-        x = centres[rng.integers(300, size=count)] + rng.normal(size=(count, dimension))
-        return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
-
-    return around(n), around(200)
 
 
 @pytest.fixture(scope="module")
@@ -373,98 +344,6 @@ def test_items_of_any_length_by_hashing(tmp_path: Path) -> None:
         exact = {hit.row for hit in index.search_exact(query, 100)}
         shares.append(len(exact & {hit.row for hit in index.search(query, 100)}) / 100)
     assert np.mean(shares) > 0.95
-
-
-def test_measurement_stands_at_the_top_level(tmp_path: Path) -> None:
-    build(tmp_path / "i", np.array([[1], [2]]))
-    measurement = Measurement(
-        recall_at=10,
-        recall=0.5,
-        min_recall=0.25,
-        queries=3,
-        latency=Latency(index_p50_us=1.0, exact_p50_us=2.0, ratio=0.5),
-    )
-    manifest = read_manifest(tmp_path / "i").model_copy(update={"measurement": measurement})
-    write_manifest(tmp_path / "i", manifest)
-    content = json.loads((tmp_path / "i" / "index.json").read_text())
-    assert (content["items"], content["dimension"], content["recall"], content["recall_at"]) == (2, 1, 0.5, 10)
-    assert content["latency"]["ratio"] == 0.5
-    assert ItemIndex(tmp_path / "i").manifest == manifest
-
-
-class TestRefusedFolders:
-    @pytest.fixture
-    def folder(self, tmp_path: Path) -> Path:
-        build(tmp_path / "i", np.array([[1, 0], [2, 0]]))
-        return tmp_path / "i"
-
-    def test_pickle(self, folder: Path) -> None:
-        (folder / "scann" / "scann_docids.pkl").write_bytes(pickle.dumps(["a"]))
-        with pytest.raises(ItemIndexError, match=r"scann_docids\.pkl: an index must not hold this file"):
-            ItemIndex(folder)
-
-    def test_symlink(self, folder: Path) -> None:
-        target = (folder / "embeddings.npy").rename(folder.parent / "elsewhere.npy")
-        (folder / "embeddings.npy").symlink_to(target)
-        with pytest.raises(ItemIndexError, match="must not hold a symlink"):
-            ItemIndex(folder)
-
-    def test_truncated_embeddings(self, folder: Path) -> None:
-        content = (folder / "embeddings.npy").read_bytes()
-        (folder / "embeddings.npy").write_bytes(content[:-4])
-        with pytest.raises(ItemIndexError, match=r"embeddings\.npy: cannot read it"):
-            ItemIndex(folder)
-
-    def test_other_shape(self, folder: Path) -> None:
-        np.save(folder / "embeddings.npy", np.ones((3, 2), dtype=np.float32))
-        with pytest.raises(ItemIndexError, match=r"expected float32 \[2, 2\], found float32 \[3, 2\]"):
-            ItemIndex(folder)
-
-    def test_ids_of_another_index(self, folder: Path, tmp_path: Path) -> None:
-        build(tmp_path / "other", np.array([[1, 0]]))
-        for file in ("data.bin", "offsets.npy"):
-            (tmp_path / "other" / "ids" / file).rename(folder / "ids" / file)
-        with pytest.raises(ItemIndexError, match="2 items, but 1 ids"):
-            ItemIndex(folder)
-
-    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"items": "two"}'])
-    def test_bad_manifest(self, folder: Path, text: str) -> None:
-        (folder / "index.json").write_text(text)
-        with pytest.raises(ItemIndexError, match=r"index\.json: cannot read"):
-            ItemIndex(folder)
-
-
-@pytest.mark.parametrize("name", ["ah_codebook.pb", "hashed_dataset.npy", "scann_config.pb"])
-def test_missing_scann_file_is_refused(
-    large: tuple[ItemIndex, np.ndarray, np.ndarray], tmp_path: Path, name: str
-) -> None:
-    build(tmp_path / "i", large[1])
-    (tmp_path / "i" / "scann" / name).unlink()
-    with pytest.raises(ItemIndexError, match=f"ScaNN cannot read it: {name} is missing"):
-        ItemIndex(tmp_path / "i")
-
-
-@pytest.mark.parametrize(("size", "message"), [(None, "scann_config.pb is missing"), (20, "Failed to parse proto")])
-def test_damaged_configuration_of_brute_force_is_refused(tmp_path: Path, size: int | None, message: str) -> None:
-    build(tmp_path / "i", np.eye(3))
-    file = tmp_path / "i" / "scann" / "scann_config.pb"
-    content = file.read_bytes()
-    file.unlink()
-    if size is not None:
-        file.write_bytes(content[:size])
-    with pytest.raises(ItemIndexError, match=f"ScaNN cannot read it: .*{message}"):
-        ItemIndex(tmp_path / "i")
-
-
-@pytest.mark.parametrize("name", ["ah_codebook.pb", "hashed_dataset.npy"])
-def test_truncated_scann_file_is_refused(
-    large: tuple[ItemIndex, np.ndarray, np.ndarray], tmp_path: Path, name: str
-) -> None:
-    build(tmp_path / "i", large[1])
-    file = tmp_path / "i" / "scann" / name
-    file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(ItemIndexError, match="ScaNN cannot read it"):
-        ItemIndex(tmp_path / "i")
 
 
 def test_effort_looks_at_more_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
