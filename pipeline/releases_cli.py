@@ -71,6 +71,14 @@ def promote(
             "id go to the label with the largest share.",
         ),
     ] = None,
+    salt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WORD",
+            help="With --traffic: hashed with the query id. Another word deals the queries to the shares anew, so give "
+            "each comparison its own; without this option it stays what it was.",
+        ),
+    ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Have a release answer, or give it a label and a share of the traffic.
@@ -83,11 +91,13 @@ def promote(
     promote VERSION --label canary: the release is loaded beside the others and answers requests for that label.
     Moving a label that has a share of the traffic moves the share.
 
-    promote --traffic stable=90 --traffic canary=10: splits the traffic anew.
+    promote --traffic stable=90 --traffic canary=10 --salt autumn: splits the traffic anew.
     """
     loaded = load_config(config)
     root = loaded.releases
     split = _split(traffic) if traffic else None
+    if salt is not None and split is None:
+        raise UserError("--salt goes with --traffic")
     if latest:
         if version is not None or label is not None or split is not None:
             raise UserError("--latest stands alone")
@@ -95,13 +105,13 @@ def promote(
     elif label is not None:
         if version is None:
             raise UserError("--label needs a VERSION")
-        state = operations.put_label(root, label, version, split)
+        state = operations.put_label(root, label, version, split, salt)
     elif version is not None:
         if split is not None:
             raise UserError("a VERSION without --label takes all traffic: give --label, or leave out one of the two")
         state = operations.promote(root, loaded.serving.version_policy, version)
     elif split is not None:
-        state = operations.split_traffic(root, split)
+        state = operations.split_traffic(root, split, salt)
     else:
         raise UserError("nothing to promote: give a VERSION, --latest or --traffic")
     _say(state)
@@ -157,7 +167,8 @@ def _split(traffic: list[str]) -> dict[str, int]:
 
 def _say(state: ServingState) -> None:
     if state.traffic:
-        typer.echo("traffic: " + ", ".join(f"{label} {share} %" for label, share in sorted(state.traffic.items())))
+        shares = ", ".join(f"{label} {share} %" for label, share in sorted(state.traffic.items()))
+        typer.echo(f"traffic: {shares}" + (f"; salt {state.salt}" if state.salt else ""))
     elif state.pinned is not None:
         typer.echo(f"pinned: version {state.pinned}")
     else:

@@ -176,6 +176,7 @@ class Manager:
             {version: loaded[version] for version in selection.versions},
             {label: version for label, version in state.labels.items() if version in selection.versions},
             state.traffic,
+            state.salt,
             selection.newest,
         )
         if after == before:

@@ -73,8 +73,10 @@ def follow_newest(root: Path) -> ServingState:
     return change_state(_existing(root), lambda state: state.replace(pinned=None, traffic={}))
 
 
-def put_label(root: Path, label: str, version: int, traffic: Mapping[str, int] | None) -> ServingState:
-    """Gives a label a version, and splits the traffic anew where `traffic` is not None.
+def put_label(
+    root: Path, label: str, version: int, traffic: Mapping[str, int] | None, salt: str | None = None
+) -> ServingState:
+    """Gives a label a version, and splits the traffic anew where `traffic` is not None, as `split_traffic` does.
 
     Raises:
       ReleaseError: there is no such release, it is broken, or label and traffic do not fit together.
@@ -82,8 +84,8 @@ def put_label(root: Path, label: str, version: int, traffic: Mapping[str, int] |
 
     def change(state: ServingState) -> ServingState:
         _require_whole(root, version)
-        split = state.traffic if traffic is None else traffic
-        return state.replace(labels={**state.labels, label: version}, traffic=dict(split))
+        labelled = state.replace(labels={**state.labels, label: version})
+        return labelled if traffic is None else _split(labelled, traffic, salt)
 
     return change_state(_existing(root), change)
 
@@ -107,13 +109,18 @@ def remove_label(root: Path, label: str) -> ServingState:
     return change_state(_existing(root), change)
 
 
-def split_traffic(root: Path, traffic: Mapping[str, int]) -> ServingState:
+def split_traffic(root: Path, traffic: Mapping[str, int], salt: str | None = None) -> ServingState:
     """Splits the requests that name no release among labels.
 
+    Args:
+      root: folder of the releases.
+      traffic: label -> percent.
+      salt: deals the queries to the shares; None for the one there was.
+
     Raises:
-      ReleaseError: a label has no version, or the shares do not add up to 100.
+      ReleaseError: a label has no version, the shares do not add up to 100, or the salt is no word.
     """
-    return change_state(_existing(root), lambda state: state.replace(traffic=dict(traffic)))
+    return change_state(_existing(root), lambda state: _split(state, traffic, salt))
 
 
 def rollback(root: Path, policy: VersionPolicy, to: int | None = None) -> ServingState:
@@ -195,6 +202,10 @@ def _require_whole(root: Path, version: int) -> None:
 
 def _newest_whole(root: Path, versions: Iterable[int]) -> int | None:
     return next((version for version in sorted(versions, reverse=True) if _check(root, version)[0]), None)
+
+
+def _split(state: ServingState, traffic: Mapping[str, int], salt: str | None) -> ServingState:
+    return state.replace(traffic=dict(traffic), salt=state.salt if salt is None else salt)
 
 
 def _serving(root: Path, policy: VersionPolicy, state: ServingState) -> int:

@@ -48,6 +48,7 @@ class Served:
       labels: label -> version, each among `retrievers`.
       traffic: label -> share in percent of the requests that name no release; empty, or adding up to 100. A label that
         is not among `labels` leaves its share to the default.
+      salt: with another one the same shares deal the query ids anew.
       newest: the version that answers where nothing else is said, which a pin may hold back; None for the newest of
         `retrievers`.
     """
@@ -56,6 +57,7 @@ class Served:
     retrievers: Mapping[int, Retriever] = field(default_factory=dict)
     labels: Mapping[str, int] = field(default_factory=dict)
     traffic: Mapping[str, int] = field(default_factory=dict)
+    salt: str = ""
     newest: int | None = None
 
     @cached_property
@@ -97,7 +99,7 @@ class Served:
         """The release that answers a request for a query which names neither version nor label.
 
         Where the traffic is split, the query's id decides: the same id gets the same label from every process and
-        after every restart, for as long as the shares are the same.
+        after every restart, for as long as shares and salt are the same.
 
         Args:
           query_id: "" if there is none; the default then answers.
@@ -109,21 +111,23 @@ class Served:
           RequestError: nothing is loaded.
         """
         if query_id and self.traffic:
-            label = pick(self.traffic, query_id)
+            label = pick(self.traffic, query_id, self.salt)
             if label in self.labels:
                 return label, self.retrievers[self.labels[label]]
         return self.default[0], self.find(self.model_name)
 
 
-def pick(traffic: Mapping[str, int], query_id: str) -> str:
+def pick(traffic: Mapping[str, int], query_id: str, salt: str = "") -> str:
     """The label whose share a query's id falls into.
 
     Args:
       traffic: label -> percent, adding up to 100.
-      query_id: hashed with SHA-256; its first eight bytes mod 100 are its bucket, and the labels share the buckets in
-        the order of their names.
+      query_id: hashed with SHA-256; the hash's first eight bytes mod 100 are its bucket, and the labels share the
+        buckets in the order of their names.
+      salt: hashed before the id, with a slash between them; "" for the id alone.
     """
-    bucket = int.from_bytes(hashlib.sha256(query_id.encode()).digest()[:8], "big") % BUCKETS
+    word = f"{salt}/{query_id}" if salt else query_id
+    bucket = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big") % BUCKETS
     for label in sorted(traffic):
         bucket -= traffic[label]
         if bucket < 0:

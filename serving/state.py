@@ -30,6 +30,7 @@ class ServingState(Frozen):
     pinned: PositiveInt | None = None  # answers the requests that name no version; no newer one does
     labels: dict[Label, PositiveInt] = {}  # label -> version, which is then loaded whatever the policy says
     traffic: dict[Label, Percent] = {}  # label -> share of the requests that name no version, in percent
+    salt: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]*$", max_length=64)] = ""  # deals the queries to the shares
     policy: VersionPolicy | None = None  # in place of the configuration's
 
     @model_validator(mode="after")

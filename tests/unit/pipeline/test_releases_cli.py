@@ -60,8 +60,10 @@ def test_a_day_of_an_operator(release: Cli, releases: Path) -> None:
     done = release("promote", three, "--label", "canary", "--traffic", "stable=90", "--traffic", "canary=10")
     labels = f"labels: canary {three}, stable {two}\n"
     assert done == (0, f"traffic: canary 10 %, stable 90 %\n{labels}", "")
-    assert release("promote", "--traffic", "stable=100") == (0, f"traffic: stable 100 %\n{labels}", "")
-    assert release("unlabel", "canary") == (0, f"traffic: stable 100 %\nlabels: stable {two}\n", "")
+    salted = f"traffic: stable 100 %; salt autumn\n{labels}"
+    assert release("promote", "--traffic", "stable=100", "--salt", "autumn") == (0, salted, "")
+    assert release("promote", "--traffic", "stable=100") == (0, salted, "")
+    assert release("unlabel", "canary") == (0, f"traffic: stable 100 %; salt autumn\nlabels: stable {two}\n", "")
     assert release("rollback") == (0, f"pinned: version {one}\nlabels: stable {two}\n", "")
     assert release("promote", "--latest")[0] == 0
     assert release("unlabel", "stable") == (0, "the newest release answers\n", "")
@@ -90,6 +92,8 @@ def test_list(release: Cli, releases: Path) -> None:
         (["promote"], "nothing to promote: give a VERSION, --latest or --traffic"),
         (["promote", 1], "there is no release 1 in"),
         (["promote", 1, "--latest"], "--latest stands alone"),
+        (["promote", 1, "--salt", "x"], "--salt goes with --traffic"),
+        (["promote", "--traffic", "a=100", "--salt", "a b"], "salt: String should match pattern"),
         (["promote", "--label", "x"], "--label needs a VERSION"),
         (["promote", 1, "--traffic", "a=100"], "a VERSION without --label takes all traffic"),
         (["promote", "--traffic", "a"], "--traffic a: expected LABEL=PERCENT, say canary=10"),

@@ -310,6 +310,10 @@ def test_pin_labels_and_traffic(root: Root) -> None:
     assert root.answer() == (third, "3-b")
     assert root.current.served.assign("bob")[0] == "stable"
     assert root.current.served.find("tiny", label="canary").manifest.version == third
+    # With this salt she is in bucket 70.
+    root.decide(labels={"stable": first, "canary": third}, traffic={"stable": 92, "canary": 8}, salt="autumn")
+    root.manager.poll()
+    assert root.answer() == (first, "1-b")
     root.decide(labels={"stable": first, "canary": third}, traffic={"stable": 93, "canary": 7})
     root.manager.poll()
     assert root.answer() == (first, "1-b")

@@ -90,6 +90,15 @@ class TestLabels:
         expected = {"stable": versions[1], "canary": versions[4]}
         assert read_state(root) == ServingState(labels=expected, traffic={"stable": 50, "canary": 50})
 
+    def test_a_salt_stays_until_there_is_another(self, root: Path) -> None:
+        version = list_versions(root)[0]
+        assert operations.put_label(root, "a", version, {"a": 100}, "autumn").salt == "autumn"
+        assert operations.put_label(root, "b", version, None).salt == "autumn"
+        assert operations.split_traffic(root, {"a": 50, "b": 50}).salt == "autumn"
+        assert operations.follow_newest(root).salt == "autumn"
+        assert operations.split_traffic(root, {"a": 50, "b": 50}, "winter").salt == "winter"
+        assert operations.split_traffic(root, {"a": 50, "b": 50}, "").salt == ""
+
     def test_label_is_removed(self, root: Path) -> None:
         versions = list_versions(root)
         decide(root, labels={"a": versions[0], "b": versions[1]}, traffic={"a": 100})
@@ -108,6 +117,10 @@ class TestLabels:
             operations.put_label(root, "stable", versions[1], {"stable": 90})
         with pytest.raises(ReleaseError, match="label 'x' has a share of the traffic, but no version"):
             operations.split_traffic(root, {"x": 100})
+        decide(root, labels={"a": versions[1]})
+        with pytest.raises(ReleaseError, match="salt: String should match pattern"):
+            operations.split_traffic(root, {"a": 100}, "two words")
+        decide(root, labels={})
         assert read_state(root) == ServingState()
 
 

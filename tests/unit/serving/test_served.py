@@ -70,6 +70,15 @@ def test_the_same_id_always_has_the_same_label(shares: dict[str, int], labels: l
     assert [pick(shares, query_id) for query_id in ("alice", "bob", "42", "日本語")] == labels
 
 
+# printf %s autumn/alice | sha256sum begins with 5b356a7666b495ba, 70 modulo 100; bob's is 91, 42's 35, 日本語's 6.
+def test_another_salt_deals_anew() -> None:
+    labels = [pick(SPLIT, query_id, "autumn") for query_id in ("alice", "bob", "42", "日本語")]
+    assert labels == ["stable", "stable", "stable", "canary"]
+    # Of 10,000 that are the canary without a salt, a tenth is with one: 1,000 with standard deviation 30.
+    ids = [query_id for query_id in map(str, range(100_000)) if pick(SPLIT, query_id) == "canary"]
+    assert abs(sum(pick(SPLIT, query_id, "autumn") == "canary" for query_id in ids) - len(ids) / 10) < 120
+
+
 def test_shares() -> None:
     # Of 100,000 ids 10,000 are expected with standard deviation sqrt(100,000 * .1 * .9) = 95: four of them are 380.
     canary = sum(pick(SPLIT, f"user-{n}") == "canary" for n in range(100_000))
@@ -87,6 +96,9 @@ def test_traffic_is_split_by_query() -> None:
     served = Served("m", LOADED, {"stable": 1, "canary": 2}, SPLIT)
     assert served.assign("alice") == ("canary", TWO)
     assert served.assign("bob") == ("stable", ONE)
+    salted = Served("m", LOADED, {"stable": 1, "canary": 2}, SPLIT, salt="autumn")
+    assert salted.assign("alice") == ("stable", ONE)
+    assert salted.assign("日本語") == ("canary", TWO)
 
 
 def test_without_a_query_the_largest_share_answers() -> None:

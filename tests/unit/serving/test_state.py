@@ -17,6 +17,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         pinned=7,
         labels={"stable": 7, "canary-2.1": 9},
         traffic={"stable": 99, "canary-2.1": 1},
+        salt="autumn-2",
         policy=VersionPolicy(kind="specific", versions=(7, 9)),
     )
     assert change_state(tmp_path, lambda _: state) == state
