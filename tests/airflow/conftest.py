@@ -54,6 +54,20 @@ class Airflow:
         finally:
             connection.close()
 
+    def wait_for_run(self, dag: str, seconds: float) -> dict[str, str | None]:
+        """Waits for the end of a DAG's only run; returns the state of each task, and prints the logs of those failed."""
+        deadline = time.monotonic() + seconds
+        statement = "select task_id, state from task_instance where dag_id = %s"
+        while self.query("select state from dag_run where dag_id = %s", dag) not in ([("success",)], [("failed",)]):
+            if time.monotonic() > deadline:
+                pytest.fail(f"{dag} not within {seconds:.0f} s: {self.query(statement, dag)}")
+            time.sleep(0.5)
+        states = dict(self.query(statement, dag))
+        for task in (task for task, state in states.items() if state == "failed"):
+            for file in (self.home / "logs").glob(f"dag_id={dag}/run_id=*/task_id={task}/attempt=*.log"):
+                print(f"--- {task}", *file.read_text().splitlines()[-60:], sep="\n")
+        return states
+
 
 @dataclass
 class Scheduled:
@@ -150,6 +164,9 @@ def _run(home: Path) -> Iterator[Airflow]:
         "AIRFLOW__SCHEDULER__MIN_FILE_PROCESS_INTERVAL": "30",
         "AIRFLOW__SCHEDULER__DAG_DIR_LIST_INTERVAL": "1",
         "AIRFLOW__SCHEDULER__PARSING_PROCESSES": "1",
+        # A DAG of TFX's runner imports TensorFlow.
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "120",
+        "AIRFLOW__CORE__DAG_FILE_PROCESSOR_TIMEOUT": "150",
         # Deaths are noticed in seconds instead of minutes.
         "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "2",
         "AIRFLOW__SCHEDULER__LOCAL_TASK_JOB_HEARTBEAT_SEC": "2",
