@@ -55,7 +55,7 @@ class Airflow:
             connection.close()
 
     def wait_for_run(self, dag: str, seconds: float) -> dict[str, str | None]:
-        """Waits for the end of a DAG's only run; returns the state of each task, and prints the logs of those failed."""
+        """Waits for the end of a DAG's only run; returns each task's state and prints the logs of those failed."""
         deadline = time.monotonic() + seconds
         statement = "select task_id, state from task_instance where dag_id = %s"
         while self.query("select state from dag_run where dag_id = %s", dag) not in ([("success",)], [("failed",)]):
