@@ -165,8 +165,8 @@ def _run(home: Path) -> Iterator[Airflow]:
         "AIRFLOW__SCHEDULER__DAG_DIR_LIST_INTERVAL": "1",
         "AIRFLOW__SCHEDULER__PARSING_PROCESSES": "1",
         # A DAG of TFX's runner imports TensorFlow.
-        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "120",
-        "AIRFLOW__CORE__DAG_FILE_PROCESSOR_TIMEOUT": "150",
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
+        "AIRFLOW__CORE__DAG_FILE_PROCESSOR_TIMEOUT": "330",
         # Deaths are noticed in seconds instead of minutes; a busy machine may keep a heartbeat waiting as long as that.
         "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "2",
         "AIRFLOW__SCHEDULER__LOCAL_TASK_JOB_HEARTBEAT_SEC": "2",

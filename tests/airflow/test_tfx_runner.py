@@ -17,7 +17,7 @@ DAG = """
 from datetime import datetime
 from pipeline.airflow.tfx_runner import make_tfx_dag
 
-dag = make_tfx_dag({config!r}, span=1, start_date=datetime(2026, 1, 1), schedule="@once")
+dag = make_tfx_dag({config!r}, span=1, start_date=datetime(2026, 1, 1), schedule="@once", max_active_tasks=2)
 """
 
 
@@ -34,25 +34,26 @@ def _write(folder: Path, name: str, least: float) -> Path:
     return file
 
 
-def test_a_task_for_each_component_and_a_release_if_blessed(airflow: Airflow, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "least", "released"), [("blessed", 0.1, 1), ("refused", 100.0, 0)])
+def test_a_task_for_each_component_and_a_release_if_blessed(
+    airflow: Airflow, tmp_path: Path, name: str, least: float, released: int
+) -> None:
     deliver_items(tmp_path)
     for span in range(2):
         deliver(tmp_path, span, users=60)
-    dags = airflow.home / "dags"
-    dags.mkdir(exist_ok=True)
-    for name, least in (("blessed", 0.1), ("refused", 100.0)):
-        (dags / f"{name}.py").write_text(DAG.format(config=str(_write(tmp_path, name, least))))
+    dag = airflow.home / "dags" / f"{name}.py"
+    dag.parent.mkdir(exist_ok=True)
+    dag.write_text(DAG.format(config=str(_write(tmp_path, name, least))))
     try:
-        states = {name: airflow.wait_for_run(name, seconds=3000) for name in ("blessed", "refused")}
+        tasks = airflow.wait_for_run(name, seconds=3000)
     finally:
-        for name in ("blessed", "refused"):
-            (dags / f"{name}.py").unlink()
-    for name, tasks in states.items():
-        # What is not blessed is no failure to TFX.
-        assert set(tasks.values()) == {"success"}, tasks
-        assert {"RetrievalExampleGen", "NegativeSampler", "Trainer", "ItemIndexer", "ReleasePusher"} <= tasks.keys()
-        evaluations = tmp_path / "runs" / name / "artifacts" / "RetrievalEvaluator" / "evaluation"
-        assert len(list(evaluations.iterdir())) == 1
-    (version,) = list_versions(tmp_path / "runs" / "blessed" / "releases")
-    verify_release(tmp_path / "runs" / "blessed" / "releases" / str(version))
-    assert list_versions(tmp_path / "runs" / "refused" / "releases") == []
+        dag.unlink()
+    # What is not blessed is no failure to TFX.
+    assert set(tasks.values()) == {"success"}, tasks
+    assert {"RetrievalExampleGen", "NegativeSampler", "Trainer", "ItemIndexer", "ReleasePusher"} <= tasks.keys()
+    home = tmp_path / "runs" / name
+    assert len(list((home / "artifacts" / "RetrievalEvaluator" / "evaluation").iterdir())) == 1
+    versions = list_versions(home / "releases")
+    assert len(versions) == released
+    for version in versions:
+        verify_release(home / "releases" / str(version))
