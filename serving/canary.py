@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from serving.index import EMBEDDINGS
 from serving.queries import QueryStore
 from serving.release import INDEX, ReleaseError
-from serving.retriever import Retriever
+from serving.retriever import Retriever, load_release
 
 UNKNOWN_QUERY = "canary: a query that nobody is"
 CHUNK = 1 << 22  # numbers looked at in one go: 16 MiB
@@ -35,6 +35,15 @@ def check_canary(folder: Path, retriever: Retriever) -> None:
             raise ReleaseError(f"{folder}: canary query {query_id!r} failed: {' '.join(str(error).split())}") from error
         if not answer.hits or not np.isfinite(answer.hits[0].score):
             raise ReleaseError(f"{folder}: canary query {query_id!r} found no item with a finite score")
+
+
+def try_release(folder: Path) -> None:
+    """Does with a release what a server does before it answers from it, the tower in this process.
+
+    Raises:
+      ReleaseError: a server would refuse it.
+    """
+    check_canary(folder, load_release(folder))
 
 
 def _check_embeddings(path: Path, retriever: Retriever) -> None:

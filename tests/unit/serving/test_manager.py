@@ -17,7 +17,7 @@ import pytest
 import tensorflow as tf
 
 from serving import manager as module
-from serving import release
+from serving import operations, release
 from serving.config import TowerConfig, VersionPolicy
 from serving.manager import DATA_LOSS, UNKNOWN, Manager
 from serving.release import ReleaseError
@@ -171,6 +171,22 @@ def test_release_that_cannot_answer_is_refused(
     status = root.current.statuses[second]
     assert (status.state, status.error_code) == (VersionState.END, DATA_LOSS)
     assert message in status.error_message
+
+
+def test_operations_know_which_release_answers(root: Root) -> None:
+    """Whole files, and a tower that embeds NaN: the commands try a release just as the manager does."""
+    first = root.publish()
+    root.manager.poll()
+    broken = tiny.save_model(root.work / "broken", tiny.TinyModel(offset=math.nan))
+    second, third = root.publish(broken), root.publish(broken)
+    root.manager.poll()
+    assert root.answer() == (first, "1-b")
+    rows = operations.list_releases(root.folder, VersionPolicy())
+    assert [(row.version, row.serving) for row in rows] == [(first, True), (second, False), (third, False)]
+    assert rows[2].problem == root.current.statuses[third].error_message
+    with pytest.raises(ReleaseError, match=f"there is no release that can be served before version {first}"):
+        operations.rollback(root.folder, VersionPolicy())
+    assert operations.prune(root.folder, VersionPolicy(), keep=1) == [second]
 
 
 def test_release_that_breaks_a_library_does_not_end_the_watching(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
