@@ -337,8 +337,22 @@ class TestRemoteTower:
         assert towers.asked == [first, second]
         assert root.current.statuses == {first: AVAILABLE, second: END}
 
+    def test_the_last_request_to_what_was_unloaded_does_not_end_the_waiting(self, root: Root, towers: Towers) -> None:
+        first = root.publish()
+        root.manager.poll()
+        request = root.current.served
+        root.publish()
+        root.manager.poll()
+        towers.absent.add(first)
+        root.decide(pinned=first)
+        root.manager.poll()
+        del request
+        root.manager.poll()
+        assert root.current.statuses[first] == VersionStatus(VersionState.LOADING)
+
     def test_the_start_waits_for_the_newest(self, root: Root, towers: Towers, monkeypatch: pytest.MonkeyPatch) -> None:
         first, second = root.publish(), root.publish()
+        root.decide(labels={"old": first})  # it is not loaded in vain before
         towers.absent.add(second)
 
         def pass_seconds(seconds: float) -> bool:
