@@ -2,12 +2,12 @@
 
 Which release answers follows from the folder, the state and whether a release passes the canary, for a server just as
 here: so what must know it tries the releases as a server would, the tower in this process. That imports TensorFlow, and
-nothing else here does.
+nothing else here does. It is done before the root's lock is taken, for which servers and the pipeline may be waiting.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,15 +63,16 @@ def promote(root: Path, policy: VersionPolicy, version: int) -> ServingState:
     Raises:
       ReleaseError: there is no such release, a server would refuse it, or the state cannot be changed.
     """
+    trials = _Trials(root)
 
     def change(state: ServingState) -> ServingState:
-        _require_servable(root, version)
+        trials.require(version)
         unpinned = state.replace(pinned=None, traffic={})
         if select(list_versions(root), policy, unpinned, ()).newest == version:
             return unpinned
         return unpinned.replace(pinned=version)
 
-    return change_state(_existing(root), change)
+    return _change_after_trials(root, change)
 
 
 def follow_newest(root: Path) -> ServingState:
@@ -87,13 +88,14 @@ def put_label(
     Raises:
       ReleaseError: there is no such release, a server would refuse it, or label and traffic do not fit together.
     """
+    trials = _Trials(root)
 
     def change(state: ServingState) -> ServingState:
-        _require_servable(root, version)
+        trials.require(version)
         labelled = state.replace(labels={**state.labels, label: version})
         return labelled if traffic is None else _split(labelled, traffic, salt)
 
-    return change_state(_existing(root), change)
+    return _change_after_trials(root, change)
 
 
 def remove_label(root: Path, label: str) -> ServingState:
@@ -141,12 +143,12 @@ def rollback(root: Path, policy: VersionPolicy, to: int | None = None) -> Servin
     Raises:
       ReleaseError: there is no such release, a server would refuse it, or the state cannot be changed.
     """
+    trials = _Trials(root)
 
     def change(state: ServingState) -> ServingState:
         if to is not None:
-            _require_servable(root, to)
+            trials.require(to)
             return state.replace(pinned=to, traffic={})
-        trials = _Trials(root)
         shared = max((state.labels[label] for label in state.traffic), default=None)
         served = shared or trials.must_serve(policy, state)
         before = trials.newest_before(served)
@@ -154,7 +156,7 @@ def rollback(root: Path, policy: VersionPolicy, to: int | None = None) -> Servin
             raise ReleaseError(f"there is no release that can be served before version {served} in {root}")
         return state.replace(pinned=before, traffic={})
 
-    return change_state(_existing(root), change)
+    return _change_after_trials(root, change)
 
 
 def prune(root: Path, policy: VersionPolicy, keep: int) -> list[int]:
@@ -172,13 +174,20 @@ def prune(root: Path, policy: VersionPolicy, keep: int) -> list[int]:
     Raises:
       ReleaseError: none of the releases can be served, or one cannot be removed.
     """
-    with locked(_existing(root)):
-        state, versions, trials = read_state(root), list_versions(root), _Trials(root)
+    trials = _Trials(_existing(root))
+
+    def find_removable() -> list[int]:
+        state = read_state(root)
         served = trials.must_serve(policy, state)
-        stays = {*versions[-keep:], served, state.pinned, *state.labels.values(), trials.newest_before(served)}
+        stays = {*trials.versions[-keep:], served, state.pinned, *state.labels.values(), trials.newest_before(served)}
         if (state.policy or policy).kind != "all":
             stays.update(trials.loaded(policy, state))
-        removed = [version for version in versions if version not in stays]
+        return [version for version in trials.versions if version not in stays]
+
+    find_removable()
+    with locked(root):
+        present = list_versions(root)
+        removed = [version for version in find_removable() if version in present]
         for version in removed:
             try:
                 remove_release(root, version)
@@ -200,17 +209,9 @@ def _check(root: Path, version: int) -> tuple[Manifest | None, str]:
         return None, str(error)
 
 
-def _require_servable(root: Path, version: int) -> None:
-    versions = list_versions(root)
-    if version not in versions:
-        raise ReleaseError(f"there is no release {version} in {root}; there is: {', '.join(map(str, versions))}")
-    _try(root, version)
-
-
-def _try(root: Path, version: int) -> None:
-    from serving import canary
-
-    canary.try_release(root / str(version))
+def _change_after_trials(root: Path, change: Callable[[ServingState], ServingState]) -> ServingState:
+    change(read_state(_existing(root)))
+    return change_state(root, change)
 
 
 def _split(state: ServingState, traffic: Mapping[str, int], salt: str | None) -> ServingState:
@@ -221,13 +222,23 @@ class _Trials:
     """Which releases of a root a server would refuse; each is tried once, and only where it matters."""
 
     def __init__(self, root: Path) -> None:
+        self.versions = list_versions(root)  # those there are now; what is published later is not looked at
         self.problems: dict[int, str] = {}  # version -> why it is refused
-        self._root, self._versions, self._passed = root, list_versions(root), set[int]()
+        self._root, self._passed = root, set[int]()
+
+    def require(self, version: int) -> None:
+        """Raises ReleaseError if there is no such release any more, or a server would refuse it."""
+        present = list_versions(self._root)
+        if version not in present:
+            there = ", ".join(map(str, present))
+            raise ReleaseError(f"there is no release {version} in {self._root}; there is: {there}")
+        if not self._passes(version):
+            raise ReleaseError(self.problems[version])
 
     def served(self, policy: VersionPolicy, state: ServingState) -> int | None:
         """The version that answers where the traffic is not split."""
         while True:
-            newest = select(self._versions, policy, state, self.problems).newest
+            newest = select(self.versions, policy, state, self.problems).newest
             if newest is None or self._passes(newest):
                 return newest
 
@@ -235,23 +246,25 @@ class _Trials:
         served = self.served(policy, state)
         if served is None:
             first = next(iter(self.problems.values()), "the version policy has none of them")
-            raise ReleaseError(f"none of the {len(self._versions)} releases in {self._root} can be served: {first}")
+            raise ReleaseError(f"none of the {len(self.versions)} releases in {self._root} can be served: {first}")
         return served
 
     def loaded(self, policy: VersionPolicy, state: ServingState) -> tuple[int, ...]:
         """All versions that a server has loaded."""
         while True:
-            versions = select(self._versions, policy, state, self.problems).versions
+            versions = select(self.versions, policy, state, self.problems).versions
             if all(self._passes(version) for version in versions):
                 return versions
 
     def newest_before(self, version: int) -> int | None:
-        return next((older for older in reversed(self._versions) if older < version and self._passes(older)), None)
+        return next((older for older in reversed(self.versions) if older < version and self._passes(older)), None)
 
     def _passes(self, version: int) -> bool:
+        from serving import canary
+
         if version not in self._passed and version not in self.problems:
             try:
-                _try(self._root, version)
+                canary.try_release(self._root / str(version))
             except ReleaseError as error:
                 self.problems[version] = str(error)
             else:

@@ -1,12 +1,13 @@
 """What the commands do to files. The models are none: a stand-in for the canary says which ones a server refuses."""
 
+import fcntl
 from pathlib import Path
 
 import pytest
 
 from serving import operations
 from serving.config import VersionPolicy
-from serving.release import ReleaseError, folder_fingerprint, list_versions, verify_release, write_release
+from serving.release import LOCK, ReleaseError, folder_fingerprint, list_versions, verify_release, write_release
 from serving.state import ServingState, change_state, read_state
 from tests.unit.serving.tiny import SPEC, save_index
 
@@ -27,6 +28,8 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> set[int]:
     versions = set[int]()
 
     def try_release(folder: Path) -> None:
+        with (folder.parent / LOCK).open("w") as lock:  # nobody has it: others would wait for as long as a load takes
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if verify_release(folder).version in versions:
             raise ReleaseError(f"{folder}: embeds NaN")
 
