@@ -1,4 +1,4 @@
-"""The commands `release ...`. Imports no TensorFlow."""
+"""The commands `release ...`. TensorFlow is imported only where a release must be tried."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ VersionArgument = Annotated[int | None, typer.Argument(min=1, help="The release'
 
 @app.command("list")
 def list_(config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Show the releases: whether they are whole, and what was decided about them. Reads every file."""
+    """Show the releases: whether they are whole, which one answers, and what was decided about them.
+
+    Reads every file, and tries the releases from the newest on, as a server does, until one can answer.
+    """
     loaded = load_config(config)
     rows = operations.list_releases(loaded.releases, loaded.serving.version_policy)
     if not rows:
@@ -46,7 +49,7 @@ def list_(config: ConfigOption = DEFAULT_CONFIG) -> None:
             ", ".join(row.labels),
             f"{row.share} %" if row.share else "",
             "pinned" if row.pinned else "yes" if row.serving else "",
-            "whole" if manifest else "broken",
+            "broken" if row.problem else "whole",
         )
     console = Console(highlight=False)
     console.print(table)
@@ -135,7 +138,7 @@ def rollback(
 
     The pin keeps the servers from going forward again: newer releases, also those pushed later, are not served until
     promote VERSION or promote --latest. A split of the traffic ends; if there is one, "now served" is the newest
-    release with a share. Labels stay as they are. Broken releases are passed over.
+    release with a share. Labels stay as they are. Releases that a server would refuse are passed over: each is tried.
     """
     loaded = load_config(config)
     _say(operations.rollback(loaded.releases, loaded.serving.version_policy, to))
@@ -148,7 +151,8 @@ def prune(
 ) -> None:
     """Remove old releases.
 
-    Never one that is pinned, labelled or served, nor the one before it, which a rollback would need.
+    Never one that is pinned, labelled or served, nor the one before it, which a rollback would need. What is served is
+    found by trying the releases as a server does, with the version policy of this configuration.
     """
     loaded = load_config(config)
     removed = operations.prune(loaded.releases, loaded.serving.version_policy, keep)

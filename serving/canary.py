@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
-from google.protobuf.message import DecodeError
 
 from serving.index import EMBEDDINGS
 from serving.queries import QueryStore
 from serving.release import INDEX, ReleaseError
-from serving.retriever import Retriever
+from serving.retriever import LOAD_ERRORS, Retriever, load_release
 
 UNKNOWN_QUERY = "canary: a query that nobody is"
 CHUNK = 1 << 22  # numbers looked at in one go: 16 MiB
@@ -25,16 +23,26 @@ def check_canary(folder: Path, retriever: Retriever) -> None:
       retriever: it, loaded.
 
     Raises:
-      ReleaseError: an embedding has NaN or infinity, or a query fails or finds nothing.
+      ReleaseError: an embedding has NaN or infinity, or a query fails or finds nothing. Its cause is a RequestError
+        where TensorFlow Serving did not answer.
     """
     _check_embeddings(folder / INDEX / EMBEDDINGS, retriever)
     for query_id in _queries(retriever.queries):
         try:
             answer = retriever.recommend(query_id=query_id, features={}, k=1)
-        except (ValueError, TypeError, KeyError, IndexError, DecodeError, tf.errors.OpError) as error:
+        except (IndexError, *LOAD_ERRORS) as error:
             raise ReleaseError(f"{folder}: canary query {query_id!r} failed: {' '.join(str(error).split())}") from error
         if not answer.hits or not np.isfinite(answer.hits[0].score):
             raise ReleaseError(f"{folder}: canary query {query_id!r} found no item with a finite score")
+
+
+def try_release(folder: Path) -> None:
+    """Does with a release what a server does before it answers from it, the tower in this process.
+
+    Raises:
+      ReleaseError: a server would refuse it.
+    """
+    check_canary(folder, load_release(folder))
 
 
 def _check_embeddings(path: Path, retriever: Retriever) -> None:

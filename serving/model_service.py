@@ -15,7 +15,6 @@ from serving.model_spec import model_status
 from serving.release import ReleaseError
 from serving.reload import ReloadError, requested_state
 from serving.served import Current
-from serving.state import change_state
 from serving.status import RequestError, refuse
 
 logger = logging.getLogger(__name__)
@@ -42,16 +41,17 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     ) -> model_management_pb2.ReloadConfigResponse:
         """Sets version policy and labels, for every server of these releases, and loads what they ask for.
 
-        The pin and the split of the traffic stay, which TensorFlow Serving does not know.
+        The pin and the split of the traffic stay, which TensorFlow Serving does not know. Unlike there, the change
+        outlives a restart, so one that leaves nothing to serve is refused.
         """
         root = self._manager.root
         try:
             wanted = requested_state(request.config, root, self._current.served)
+            self._manager.reload(lambda state: state.replace(policy=wanted.policy, labels=wanted.labels))
         except ReloadError as error:
             refuse(context, error.status, str(error))
-        try:
-            change_state(root, lambda state: state.replace(policy=wanted.policy, labels=wanted.labels))
-            self._manager.poll()
+        except RequestError as error:
+            refuse(context, error.status, error.message)
         except ReleaseError as error:
             refuse(context, grpc.StatusCode.FAILED_PRECONDITION, str(error))
         logger.info("reloaded: policy %s, labels %s", wanted.policy, wanted.labels)

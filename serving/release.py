@@ -34,6 +34,7 @@ SAVED_MODEL = "saved_model.pb"
 TEMPORARY = ".tmp-"
 LOCK = ".lock"
 CHUNK = 1 << 20
+MAX_VERSION = (1 << 63) - 1  # an int64 on the wire
 
 
 class ReleaseError(ValueError):
@@ -77,7 +78,7 @@ def folder_fingerprint(folder: Path) -> str:
 
 
 def list_versions(root: Path) -> list[int]:
-    """The versions below a root, oldest first. An absent root has none."""
+    """The versions below a root, oldest first. An absent root has none; other folders are not looked at."""
     if not root.is_dir():
         return []
     return sorted(int(entry.name) for entry in root.iterdir() if _is_version(entry.name) and entry.is_dir())
@@ -229,7 +230,7 @@ def _holds(folder: Path, fingerprint: str) -> bool:
 
 
 def _is_version(name: str) -> bool:
-    return re.fullmatch(r"[1-9][0-9]*", name) is not None
+    return re.fullmatch(r"[1-9][0-9]{0,18}", name) is not None and int(name) <= MAX_VERSION
 
 
 def _temporary(name: str) -> bool:

@@ -47,7 +47,7 @@ def requested_state(config: model_server_config_pb2.ModelServerConfig, root: Pat
         named = ", ".join(repr(model.name) for model in models) or "none"
         raise ReloadError(INVALID, f"this server has the model {served.model_name!r} alone, the request names {named}")
     model = models[0]
-    if not model.base_path or Path(model.base_path).resolve() != root.resolve():
+    if not model.base_path or "\0" in model.base_path or Path(model.base_path).resolve() != root.resolve():
         raise ReloadError(INVALID, f"base_path is {model.base_path!r}, this server reads {str(root)!r}")
     if model.model_platform not in ("", PLATFORM):
         raise ReloadError(INVALID, f"model_platform is {model.model_platform!r}, must be {PLATFORM!r}")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias
@@ -23,9 +21,7 @@ from serving.tensors import decode, encode
 from serving.tower import Tower
 
 MAX_MESSAGE_BYTES = 64 << 20
-RETRY_SECONDS = 0.5
-
-logger = logging.getLogger(__name__)
+RECONNECT_MS = 1000  # gRPC itself takes up to two minutes to try again after a long absence
 
 
 class RemoteTower:
@@ -34,18 +30,17 @@ class RemoteTower:
     def __init__(
         self, folder: Path, features: FeatureSpec, *, model_name: str, version: int, config: TowerConfig
     ) -> None:
-        """Waits until TensorFlow Serving answers for the version.
+        """Asks TensorFlow Serving nothing yet.
 
         Args:
           folder: the release's; its saved_model.pb says what the signature takes.
           features: as declared in the pipeline that trained the model.
           model_name: under which TensorFlow Serving has the model.
           version: the release's.
-          config: where it listens and how long to wait.
+          config: where it listens and how long a request may take.
 
         Raises:
-          ValueError: the model has not the signature, or TensorFlow Serving refuses its inputs.
-          RequestError: it cannot be reached, or has not loaded the version in time.
+          ValueError: the model has not the signature.
         """
         self.signature_defs = read_signatures(folder)
         self.signatures = self.signature_defs
@@ -55,13 +50,13 @@ class RemoteTower:
         options = [
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_reconnect_backoff_ms", RECONNECT_MS),
         ]
         if config.ca is None:
             self._channel = grpc.insecure_channel(config.address, options)
         else:
             self._channel = grpc.secure_channel(config.address, channel_credentials(config.ca), options)
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
-        self._wait()
 
     def embed(
         self,
@@ -129,21 +124,6 @@ class RemoteTower:
             f"TensorFlow Serving at {self._config.address} did not answer for version {self._version} of "
             f"{self._model_name}: {code.name}: {details}",
         )
-
-    def _wait(self) -> None:
-        limit, told = time.monotonic() + self._config.load_seconds, False
-        while True:
-            try:
-                self.embed("", None, {})
-            except RequestError as error:
-                if time.monotonic() >= limit:
-                    raise
-                if not told:
-                    logger.info("waiting at most %g s: %s", self._config.load_seconds, error)
-                    told = True
-                time.sleep(RETRY_SECONDS)
-            else:
-                return
 
 
 AnyTower: TypeAlias = Tower | RemoteTower

@@ -26,6 +26,7 @@ from serving.tower import Tower
 from serving.warm_up import run_warm_up_requests
 
 SEEN_ITEMS = "seen_items"
+LOAD_ERRORS = (ValueError, TypeError, KeyError, OSError, DecodeError, RequestError, tf.errors.OpError)
 COMPARED_QUERIES = 64  # stored ones on which the tower's two forms are compared when a release is loaded
 
 
@@ -156,32 +157,54 @@ def _microseconds_since(started: float) -> int:
     return round((time.perf_counter() - started) * 1e6)
 
 
-def load_release(folder: Path, remote: TowerConfig | None = None) -> Retriever:
-    """Verifies, loads and warms up one release.
+def load_release(folder: Path) -> Retriever:
+    """Verifies, loads and warms up one release, its tower in this process.
+
+    Raises:
+      ReleaseError: it is damaged, or its model does not load or fails on a warm-up request.
+    """
+    return complete_release(folder, *open_release(folder, None))
+
+
+def open_release(folder: Path, remote: TowerConfig | None) -> tuple[Manifest, AnyTower]:
+    """The first half of loading: verifies the files and reads the tower.
 
     Args:
       folder: the release's.
-      remote: where the tower runs; None for this process.
+      remote: where the tower runs; None for this process. It is asked nothing yet.
 
     Raises:
-      ReleaseError: it is damaged, or its model does not load or fails on a warm-up request, or TensorFlow Serving has
-        not loaded it in time.
+      ReleaseError: it is damaged, or its model does not load.
     """
     manifest = verify_release(folder)
     try:
-        tower = _tower(folder, manifest, remote)
+        if remote is None:
+            return manifest, Tower(folder, manifest.features)
+        name, version = manifest.model_name, manifest.version
+        return manifest, RemoteTower(folder, manifest.features, model_name=name, version=version, config=remote)
+    except LOAD_ERRORS as error:
+        raise _cannot_load(folder, error) from error
+
+
+def complete_release(folder: Path, manifest: Manifest, tower: AnyTower) -> Retriever:
+    """The other half: loads index and query store beside what `open_release` gave, and warms all up.
+
+    Raises:
+      ReleaseError: something does not load, or fails on a warm-up request. Its cause is a RequestError where TensorFlow
+        Serving does not answer for the version: it may later, so this half can be done again.
+    """
+    try:
+        if isinstance(tower, RemoteTower):
+            tower.embed("", None, {})  # first: while it does not answer, no index is loaded in vain
         retriever = Retriever(manifest, tower, ItemIndex(folder / INDEX), QueryStore(folder / QUERIES))
         _warm_up(folder, retriever)
-    except (ValueError, TypeError, KeyError, OSError, DecodeError, RequestError, tf.errors.OpError) as error:
-        raise ReleaseError(f"{folder}: cannot load the release: {_one_line(error)}") from error
+    except LOAD_ERRORS as error:
+        raise _cannot_load(folder, error) from error
     return retriever
 
 
-def _tower(folder: Path, manifest: Manifest, remote: TowerConfig | None) -> AnyTower:
-    if remote is None:
-        return Tower(folder, manifest.features)
-    name, version = manifest.model_name, manifest.version
-    return RemoteTower(folder, manifest.features, model_name=name, version=version, config=remote)
+def _cannot_load(folder: Path, error: Exception) -> ReleaseError:
+    return ReleaseError(f"{folder}: cannot load the release: {_one_line(error)}")
 
 
 def _warm_up(folder: Path, retriever: Retriever) -> None:

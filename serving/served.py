@@ -146,3 +146,8 @@ class Current:
     def __init__(self, model_name: str) -> None:
         self.served = Served(model_name)
         self.statuses: Mapping[int, VersionStatus] = {}
+
+    def tell(self, version: int, state: VersionState, error_code: int = 0, error_message: str = "") -> None:
+        """Puts down where a version stands. The manager alone calls it, under its lock."""
+        message = error_message.encode(errors="replace").decode()  # it may hold a file's name, which need not be UTF-8
+        self.statuses = {**self.statuses, version: VersionStatus(state, error_code, message)}

@@ -146,8 +146,11 @@ class Server:
                 raise ServerError(f"cannot listen on {host}:{config.rest_port}: {error.strerror}") from error
             self.rest_address = f"{host}:{self._rest.port}"
 
-    def start(self) -> int:
+    def start(self, stopped: threading.Event | None = None) -> int:
         """Answers health checks at once, loads and warms up what is to be served, then serves it and watches for more.
+
+        Args:
+          stopped: ends the waiting for TensorFlow Serving.
 
         Returns:
           The version that answers requests which name none.
@@ -160,7 +163,7 @@ class Server:
         if self._rest is not None:
             self._rest.start()
         try:
-            version = self._manager.start()
+            version = self._manager.start(stopped)
         except ReleaseError:
             self.stop(grace=0)
             raise
@@ -171,9 +174,9 @@ class Server:
         """Reports NOT_SERVING, takes no new requests and waits at most `grace` seconds for those under way."""
         self._health.enter_graceful_shutdown()
         drained = self._server.stop(grace)
-        self._manager.stop()
         if self._rest is not None:
             self._rest.stop(grace)
+        self._manager.stop()
         drained.wait()
         self._receiving.stop()
         self._admission.stop()
@@ -205,7 +208,12 @@ def serve(releases: Path, model_name: str, config: ServingConfig, on_ready: Call
         server = Server(releases, model_name, config)
         # All that the imports made stays: the collection after a release is dropped need not look through it.
         gc.freeze()
-        version = server.start()
+        try:
+            version = server.start(stopped)
+        except ReleaseError:
+            if stopped.is_set():
+                return
+            raise
         ready = f"serving {model_name} version {version} on {server.address}"
         on_ready(ready if server.rest_address is None else f"{ready}\nREST and metrics on {server.rest_address}")
         # The kernel may hand the signal to another thread; Python runs its handler when this one next wakes up.

@@ -23,8 +23,9 @@ from tensorflow_serving.apis import (
 )
 
 from serving import operations
-from serving.client import RetrievalClient, RetrievalError
+from serving.client import RetrievalClient
 from serving.config import ServingConfig, VersionPolicy
+from serving.proto import retrieval_pb2, retrieval_pb2_grpc
 from serving.proto.generate import ROOT
 from serving.release import verify_release
 from serving.server import Server
@@ -220,6 +221,21 @@ def test_reload(root: Root) -> None:
             running.version(label="canary")
 
 
+def test_reload_to_what_cannot_be_served(root: Root) -> None:
+    first, second = root.publish(), root.publish()
+    path = root.folder / str(second) / "saved_model.pb"
+    path.write_bytes(b"")
+    with serving(root) as running:
+        with pytest.raises(grpc.RpcError) as raised:
+            running.reload(root, model_version_policy={"specific": {"versions": [second]}})
+        assert raised.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert raised.value.details().startswith(
+            f"none of the specific versions can be served: {second}: {path}: has 0 bytes, release.json says "
+        )
+        assert running.version() == first
+    assert read_state(root.folder) == ServingState()
+
+
 def test_reload_does_not_take_a_label_its_traffic(root: Root) -> None:
     first = root.publish()
     root.decide(labels={"stable": first}, traffic={"stable": 100})
@@ -315,11 +331,13 @@ def test_minute_of_swaps_under_load(root: Root) -> None:
     failures: list[str] = []
     stop = threading.Event()
 
-    def recommend(client: RetrievalClient, query_id: str) -> None:
+    def recommend(stub: retrieval_pb2_grpc.RetrievalServiceStub, query_id: str) -> None:
+        request = retrieval_pb2.RecommendRequest(query_id=query_id, k=1)
+        request.features["w"].floats.values.append(1.0)
         while not stop.wait(0.002):
             try:
-                answer = client.recommend(query_id=query_id, features={"w": 1.0}, k=1)
-            except RetrievalError as error:
+                answer = stub.Recommend(request, timeout=60)
+            except grpc.RpcError as error:
                 failures.append(str(error))
             else:
                 (item,) = answer.items
@@ -340,19 +358,21 @@ def test_minute_of_swaps_under_load(root: Root) -> None:
     log = root.work / "log"
     with (
         process(root, log) as running,
-        grpc.insecure_channel(running.address) as channel,
-        RetrievalClient(running.address, timeout=60) as client,
+        # No retries, as the client library makes them: they would hide failed answers.
+        grpc.insecure_channel(running.address, [("grpc.enable_retries", 0)]) as channel,
         ThreadPoolExecutor(6) as pool,
     ):
         stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        clients = [pool.submit(recommend, client, f"user-{n}") for n in range(4)]
+        retrieval = retrieval_pb2_grpc.RetrievalServiceStub(channel)
+        clients = [pool.submit(recommend, retrieval, f"user-{n}") for n in range(4)]
         clients += [pool.submit(predict, stub) for _ in range(2)]
         try:
-            for _ in range(SWAPS):
+            for swap in range(SWAPS):
                 began = time.monotonic()
                 version = publish()
                 wait_until(lambda version=version: any(answer[0] == version for answer in tuple(recommended)))
-                operations.prune(root.folder, LATEST, 2)
+                if swap % 5 == 4:
+                    operations.prune(root.folder, LATEST, 2)
                 time.sleep(max(0.0, began + SECONDS_A_SWAP - time.monotonic()))
                 resident.append(running.resident())
         finally:

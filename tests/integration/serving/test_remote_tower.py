@@ -1,18 +1,23 @@
 """The retrieval server with its tower in another process, which it speaks to as to TensorFlow Serving, over TLS."""
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from serving import loading
 from serving.client import RetrievalClient, RetrievalError
 from serving.config import ServingConfig, TowerConfig
 from serving.proto.generate import ROOT
 from serving.release import ReleaseError
-from serving.server import Server, ServerError
+from serving.retriever import Retriever
+from serving.server import Server, ServerError, serve
 from tests.unit.serving import certificates, tiny
 
 pytestmark = pytest.mark.slow
@@ -96,6 +101,20 @@ def test_nobody_there(releases: Path) -> None:
     tower = TowerConfig(address="127.0.0.1:1", load_seconds=0.1)
     with pytest.raises(ReleaseError, match="none of the 1 releases"):
         Server(releases, "tiny", ServingConfig(port=0, tower=tower)).start()
+
+
+def test_signal_ends_the_waiting_at_a_start(releases: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    complete = loading.complete_release
+
+    def signal_while_waiting(*arguments: Any) -> Retriever:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return complete(*arguments)
+
+    monkeypatch.setattr(loading, "complete_release", signal_while_waiting)
+    ready: list[str] = []
+    tower = TowerConfig(address="127.0.0.1:1", load_seconds=1e6)
+    serve(releases, "tiny", ServingConfig(port=0, tower=tower), on_ready=ready.append)
+    assert ready == []
 
 
 def test_authority_that_cannot_be_read(releases: Path, tmp_path: Path) -> None:

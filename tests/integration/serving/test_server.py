@@ -19,7 +19,7 @@ import pytest
 import tensorflow as tf
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving import manager
+from serving import loading
 from serving.client import RetrievalClient, RetrievalError
 from serving.config import ServingConfig
 from serving.proto import retrieval_pb2, retrieval_pb2_grpc
@@ -194,7 +194,7 @@ def test_health(running: Running) -> None:
 def test_not_serving_while_loading(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny.publish(tmp_path / "r", model, tmp_path / "index")
     server = Server(tmp_path / "r", "tiny", ServingConfig(port=0))
-    load, seen = manager.load_release, []
+    load, seen = loading.open_release, []
 
     def observed(*arguments: object) -> object:
         seen.extend(health(server.address, service) for service in HEALTH_NAMES)
@@ -205,11 +205,32 @@ def test_not_serving_while_loading(tmp_path: Path, model: Path, monkeypatch: pyt
                 seen.append((error.status, error.message))
         return load(*arguments)
 
-    monkeypatch.setattr(manager, "load_release", observed)
+    monkeypatch.setattr(loading, "open_release", observed)
     server.start()
     assert seen == [NOT_SERVING] * 4 + [("UNAVAILABLE", "no release is loaded yet")]
     assert health(server.address) == SERVING
     server.stop()
+
+
+def test_rest_is_stopped_before_a_load_is_waited_for(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.publish(tmp_path / "r", model, tmp_path / "index")
+    server = Server(tmp_path / "r", "tiny", ServingConfig(port=0, rest_port=0))
+    server.start()
+    assert server.rest_address is not None
+    host, port = server.rest_address.split(":")
+    stop, refused = server._manager.stop, []
+
+    def observed() -> None:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((host, int(port)), timeout=30)
+        refused.append(True)
+        stop()
+
+    monkeypatch.setattr(server._manager, "stop", observed)
+    server.stop()
+    assert refused == [True]
 
 
 def test_taken_port(running: Running) -> None:

@@ -7,22 +7,24 @@ import math
 import os
 import pickle
 import shutil
+import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from serving import manager as module
-from serving import release
+from serving import loading, operations, release
 from serving.config import TowerConfig, VersionPolicy
-from serving.manager import DATA_LOSS, UNKNOWN, Manager
+from serving.loading import DATA_LOSS, HINT, UNKNOWN
+from serving.manager import POLL_SECONDS, Manager
 from serving.release import ReleaseError
 from serving.served import Current, VersionState, VersionStatus
-from serving.state import ServingState, change_state
+from serving.state import ServingState, change_state, read_state
 from serving.status import RequestError
 from tests.unit.serving import tiny
 
@@ -33,7 +35,7 @@ END = VersionStatus(VersionState.END)
 
 def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What the manager complained of."""
-    records = [record for record in caplog.records if record.name == "serving.manager"]
+    records = [record for record in caplog.records if record.name in ("serving.manager", "serving.loading")]
     return [record.getMessage() for record in records if record.levelno >= logging.ERROR]
 
 
@@ -173,6 +175,22 @@ def test_release_that_cannot_answer_is_refused(
     assert message in status.error_message
 
 
+def test_operations_know_which_release_answers(root: Root) -> None:
+    """Whole files, and a tower that embeds NaN: the commands try a release just as the manager does."""
+    first = root.publish()
+    root.manager.poll()
+    broken = tiny.save_model(root.work / "broken", tiny.TinyModel(offset=math.nan))
+    second, third = root.publish(broken), root.publish(broken)
+    root.manager.poll()
+    assert root.answer() == (first, "1-b")
+    rows = operations.list_releases(root.folder, VersionPolicy())
+    assert [(row.version, row.serving) for row in rows] == [(first, True), (second, False), (third, False)]
+    assert rows[2].problem == root.current.statuses[third].error_message
+    with pytest.raises(ReleaseError, match=f"there is no release that can be served before version {first}"):
+        operations.rollback(root.folder, VersionPolicy())
+    assert operations.prune(root.folder, VersionPolicy(), keep=1) == [second]
+
+
 def test_release_that_breaks_a_library_does_not_end_the_watching(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     first = root.publish()
     root.manager.poll()
@@ -181,7 +199,7 @@ def test_release_that_breaks_a_library_does_not_end_the_watching(root: Root, mon
     def fails(*arguments: object) -> None:
         raise MemoryError("too much")
 
-    monkeypatch.setattr(module, "load_release", fails)
+    monkeypatch.setattr(loading, "complete_release", fails)
     root.manager.poll()
     assert root.answer() == (first, "1-b")
     assert root.current.statuses[second] == VersionStatus(
@@ -189,29 +207,268 @@ def test_release_that_breaks_a_library_does_not_end_the_watching(root: Root, mon
     )
 
 
-def test_release_whose_remote_tower_is_not_there_yet_is_tried_again(
-    root: Root, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Towers:
+    """Stands in for TensorFlow Serving: a version in `absent` is not there. Time stands still unless it is moved on."""
+
+    def __init__(self, root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.absent = set[int]()
+        self.opened: list[int] = []
+        self.asked: list[int] = []
+        self.seconds = 0.0
+        remote = TowerConfig(address="127.0.0.1:1", load_seconds=60.0)
+        root.manager = Manager(root.folder, root.current, VersionPolicy(), remote)
+        opens, completes = loading.open_release, loading.complete_release
+
+        def open_release(folder: Path, tower: TowerConfig | None) -> object:
+            assert tower == remote
+            self.opened.append(int(folder.name))
+            return opens(folder, None)
+
+        def complete_release(folder: Path, *opened: object) -> object:
+            self.asked.append(int(folder.name))
+            if self.asked[-1] in self.absent:
+                raise ReleaseError("cannot load it") from RequestError(grpc.StatusCode.UNAVAILABLE, "not there")
+            return completes(folder, *opened)
+
+        monkeypatch.setattr(loading, "open_release", open_release)
+        monkeypatch.setattr(loading, "complete_release", complete_release)
+        monkeypatch.setattr(loading, "time", SimpleNamespace(monotonic=lambda: self.seconds))
+
+
+@pytest.fixture
+def towers(root: Root, monkeypatch: pytest.MonkeyPatch) -> Towers:
+    return Towers(root, monkeypatch)
+
+
+class TestRemoteTower:
+    def test_is_asked_once_with_each_look_and_the_files_are_read_once(self, root: Root, towers: Towers) -> None:
+        first = root.publish()
+        root.manager.poll()
+        second = root.publish()
+        towers.absent.add(second)
+        for _ in range(3):
+            root.manager.poll()
+        assert towers.opened == [first, second]
+        assert towers.asked == [first, second, second, second]
+        assert root.answer() == (first, "1-b")
+        assert root.current.statuses[second] == VersionStatus(VersionState.LOADING)
+        towers.absent.clear()
+        root.manager.poll()
+        assert root.answer() == (second, "2-b")
+        assert root.current.statuses[second] == AVAILABLE
+
+    def test_after_load_seconds_it_is_refused_and_still_asked(
+        self, root: Root, towers: Towers, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        first = root.publish()
+        root.manager.poll()
+        second = root.publish()
+        towers.absent.add(second)
+        for towers.seconds in (0.0, 59.0):
+            root.manager.poll()
+            assert root.current.statuses[second].state is VersionState.LOADING
+        assert errors(caplog) == []
+        for towers.seconds in (60.0, 61.0):
+            root.manager.poll()
+            message = f"{root.folder / str(second)}: not there; {HINT}"
+            assert root.current.statuses[second] == VersionStatus(VersionState.END, UNAVAILABLE, message)
+            assert root.answer() == (first, "1-b")
+        assert errors(caplog) == [f"release {second} is refused: {message}"]
+        towers.absent.clear()
+        root.manager.poll()
+        assert root.answer() == (second, "2-b")
+        assert towers.opened == [first, second]
+
+    def test_decisions_are_followed_meanwhile(self, root: Root, towers: Towers) -> None:
+        first = root.publish()
+        root.manager.poll()
+        towers.absent.add(root.publish())
+        root.decide(labels={"stable": first})
+        root.manager.poll()
+        assert root.current.served.find("tiny", label="stable").manifest.version == first
+
+    def test_what_answered_goes_on_meanwhile(self, root: Root, towers: Towers) -> None:
+        """Neither a pin nor a label goes by way of some other release."""
+        first, second, third = root.publish(), root.publish(), root.publish()
+        root.decide(labels={"canary": third}, traffic={"canary": 100})
+        root.manager.poll()
+        towers.absent |= {second}
+        root.decide(pinned=second, labels={"canary": second, "new": second}, traffic={"canary": 100})
+        root.manager.poll()
+        assert root.current.served.newest == third
+        assert root.current.served.labels == {"canary": third}
+        assert root.answer() == (third, "3-b")
+        towers.seconds = 60.0
+        root.manager.poll()
+        assert (root.current.served.newest, root.current.served.labels) == (first, {})
+        towers.absent.clear()
+        root.manager.poll()
+        assert root.current.served.newest == second
+        assert root.current.served.labels == {"canary": second, "new": second}
+
+    def test_a_pinned_and_a_labelled_one_that_never_come_are_told_with_the_reason(
+        self, root: Root, towers: Towers, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        first, second, _ = root.publish(), root.publish(), root.publish()
+        towers.absent.add(second)
+        root.decide(pinned=second, labels={"old": second})
+        root.manager.poll()
+        towers.seconds = 60.0
+        root.manager.poll()
+        root.manager.poll()
+        why = f"{root.folder / str(second)}: not there; {HINT}"
+        assert errors(caplog) == [
+            f"release {second} is refused: {why}",
+            f"version {second} is pinned, which cannot be served: {why}",
+            f"label 'old' names version {second}, which cannot be served: {why}",
+        ]
+        assert root.answer() == (first, "1-b")
+
+    def test_one_that_is_no_longer_wanted_is_forgotten(self, root: Root, towers: Towers) -> None:
+        first, second = root.publish(), root.publish()
+        towers.absent.add(second)
+        root.decide(pinned=first)
+        root.manager.poll()
+        root.decide(pinned=first, labels={"canary": second})
+        root.manager.poll()
+        root.decide(pinned=first)
+        root.manager.poll()
+        root.manager.poll()
+        assert towers.asked == [first, second]
+        assert root.current.statuses == {first: AVAILABLE, second: END}
+
+    def test_the_last_request_to_what_was_unloaded_does_not_end_the_waiting(self, root: Root, towers: Towers) -> None:
+        first = root.publish()
+        root.manager.poll()
+        request = root.current.served
+        root.publish()
+        root.manager.poll()
+        towers.absent.add(first)
+        root.decide(pinned=first)
+        root.manager.poll()
+        del request
+        root.manager.poll()
+        assert root.current.statuses[first] == VersionStatus(VersionState.LOADING)
+
+    def test_the_start_waits_for_the_newest(self, root: Root, towers: Towers, monkeypatch: pytest.MonkeyPatch) -> None:
+        first, second = root.publish(), root.publish()
+        root.decide(labels={"old": first})  # it is not loaded in vain before
+        towers.absent.add(second)
+
+        def pass_seconds(seconds: float) -> bool:
+            assert root.current.served.newest is None
+            towers.seconds += 30.0
+            return towers.seconds > 60.0
+
+        stopped = SimpleNamespace(wait=pass_seconds)
+        try:
+            assert root.manager.start(stopped) == first  # type: ignore[arg-type]
+        finally:
+            root.manager.stop()
+        assert towers.seconds == 60.0
+        assert towers.asked[:4] == [second, second, second, first]
+
+    def test_the_start_can_be_stopped(self, root: Root, towers: Towers) -> None:
+        towers.absent.add(root.publish())
+        stopped = threading.Event()
+        stopped.set()
+        with pytest.raises(ReleaseError, match="none of the 1 releases"):
+            root.manager.start(stopped)
+        assert len(towers.asked) == 1
+
+
+class TestReload:
+    def test_what_cannot_be_served_changes_nothing(self, root: Root) -> None:
+        first, second = root.publish(), root.publish()
+        truncate(root.folder / str(second))
+        root.manager.poll()
+        reason = root.current.statuses[second].error_message
+        only = VersionPolicy(kind="specific", versions=(second,))
+        with pytest.raises(ReleaseError) as raised:
+            root.manager.reload(lambda state: state.replace(policy=only))
+        assert str(raised.value) == f"none of the specific versions can be served: {second}: {reason}"
+        assert not (root.folder / "state.json").exists()
+        assert root.answer() == (first, "1-b")
+        both = VersionPolicy(kind="specific", versions=(first, second))
+        root.manager.reload(lambda state: state.replace(policy=both))
+        assert read_state(root.folder).policy == both
+        assert root.answer() == (first, "1-b")
+
+    def test_what_is_loaded_for_it_is_loaded_once(self, root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+        first, _ = root.publish(), root.publish()
+        root.manager.poll()
+        opened, opens = [], loading.open_release
+        monkeypatch.setattr(loading, "open_release", lambda *a: opened.append(a[0].name) or opens(*a))
+        only = VersionPolicy(kind="specific", versions=(first,))
+        root.manager.reload(lambda state: state.replace(policy=only))
+        root.manager.poll()
+        assert opened == [str(first)]
+        assert root.answer() == (first, "1-b")
+
+    def test_state_that_cannot_be_written(self, root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+        first, second = root.publish(), root.publish()
+        root.manager.poll()
+
+        def fails(*arguments: object) -> None:
+            raise ReleaseError("it cannot be written")
+
+        monkeypatch.setattr("serving.manager.change_state", fails)
+        only = VersionPolicy(kind="specific", versions=(first,))
+        with pytest.raises(ReleaseError, match="it cannot be written"):
+            root.manager.reload(lambda state: state.replace(policy=only))
+        root.manager.poll()
+        assert root.answer() == (second, "2-b")
+        assert root.current.statuses == {first: END, second: AVAILABLE}
+
+    def test_during_a_load(self, root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("serving.manager.RELOAD_SECONDS", 0.01)
+        root.publish()
+        refusals = []
+
+        def load(*arguments: object) -> None:
+            with pytest.raises(RequestError) as raised:
+                root.manager.reload(lambda state: state)
+            refusals.append(raised.value.status)
+            raise ReleaseError("broken")
+
+        monkeypatch.setattr(loading, "open_release", load)
+        root.manager.poll()
+        assert refusals == [grpc.StatusCode.UNAVAILABLE]
+
+
+def test_looks_often_enough(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands promise two seconds."""
+    assert 0 < POLL_SECONDS <= 1.0
+    waits = []
+
+    def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        return len(waits) > 2
+
+    polls = []
+    monkeypatch.setattr(root.manager, "_stopped", SimpleNamespace(wait=wait))
+    monkeypatch.setattr(root.manager, "poll", lambda: polls.append(len(waits)))
+    root.manager._run()
+    assert waits == [POLL_SECONDS] * 3
+    assert polls == [1, 2]
+
+
+def test_stop_begins_no_further_load(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
     first = root.publish()
     root.manager.poll()
-    second, load = root.publish(), module.load_release
-    remote = TowerConfig(address="127.0.0.1:1")
-    answers = [RequestError(grpc.StatusCode.UNAVAILABLE, "not yet"), None]
+    root.publish()
+    truncate(root.folder / str(root.publish()))
+    opened, opens = [], loading.open_release
 
-    def loads(folder: Path, tower: TowerConfig | None) -> object:
-        assert tower == remote
-        problem = answers.pop(0)
-        if problem is not None:
-            raise ReleaseError("cannot load it") from problem
-        return load(folder)
+    def stop(folder: Path, remote: None) -> object:
+        opened.append(folder.name)
+        root.manager.stop()
+        return opens(folder, remote)
 
-    monkeypatch.setattr(root.manager, "_remote", remote)
-    monkeypatch.setattr(module, "load_release", loads)
+    monkeypatch.setattr(loading, "open_release", stop)
     root.manager.poll()
+    assert len(opened) == 1
     assert root.answer() == (first, "1-b")
-    assert root.current.statuses[second] == VersionStatus(VersionState.END, UNAVAILABLE, "cannot load it")
-    root.manager.poll()
-    assert root.answer() == (second, "2-b")
 
 
 def test_repaired_release_is_tried_again(root: Root) -> None:
@@ -253,7 +510,7 @@ def test_nothing_is_read_when_nothing_changed(root: Root, monkeypatch: pytest.Mo
     def read(*arguments: object) -> None:
         raise AssertionError("a release was read again")
 
-    monkeypatch.setattr(module, "load_release", read)
+    monkeypatch.setattr(loading, "open_release", read)
     monkeypatch.setattr(release, "_digest", read)
     for _ in range(3):
         root.manager.poll()
@@ -327,8 +584,9 @@ def test_label_on_a_broken_release(root: Root, caplog: pytest.LogCaptureFixture)
         root.manager.poll()
         root.manager.poll()
     assert root.answer() == (second, "2-b")
-    told = [record.getMessage() for record in caplog.records if record.name == "serving.manager"]
-    assert told[1:] == [f"label 'stable' names version {first}, which cannot be served"]
+    refusal, told = errors(caplog)
+    reason = refusal.removeprefix(f"release {first} is refused: ")
+    assert told == f"label 'stable' names version {first}, which cannot be served: {reason}"
 
 
 @pytest.mark.parametrize("content", ["{", '{"pinned": 5, "pinnned": 5}'])
@@ -393,7 +651,7 @@ class TestStart:
         (root.folder / str(third + 1)).mkdir()
         with caplog.at_level(logging.ERROR):
             assert self.start(root) == first
-        told = [record.getMessage().split(":")[0] for record in caplog.records if record.name == "serving.manager"]
+        told = [message.split(":")[0] for message in errors(caplog)]
         assert told == [f"release {version} is refused" for version in (third + 1, third, second)]
 
     def test_pinned_release(self, root: Root) -> None:

@@ -1,12 +1,13 @@
-"""What the commands do to files. The models are none: no TensorFlow reads them."""
+"""What the commands do to files. The models are none: a stand-in for the canary says which ones a server refuses."""
 
+import fcntl
 from pathlib import Path
 
 import pytest
 
 from serving import operations
 from serving.config import VersionPolicy
-from serving.release import ReleaseError, folder_fingerprint, list_versions, write_release
+from serving.release import LOCK, ReleaseError, folder_fingerprint, list_versions, verify_release, write_release
 from serving.state import ServingState, change_state, read_state
 from tests.unit.serving.tiny import SPEC, save_index
 
@@ -19,6 +20,21 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     (folder / "model").mkdir()
     (folder / "model" / "saved_model.pb").write_text("a model")
     return folder / "model", save_index(folder / "index", folder_fingerprint(folder / "model"), {"a": [1, 2]})
+
+
+@pytest.fixture(autouse=True)
+def refused(monkeypatch: pytest.MonkeyPatch) -> set[int]:
+    """Versions that are whole and fail the canary: to be filled by the test."""
+    versions = set[int]()
+
+    def try_release(folder: Path) -> None:
+        with (folder.parent / LOCK).open("w") as lock:  # nobody has it: others would wait for as long as a load takes
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if verify_release(folder).version in versions:
+            raise ReleaseError(f"{folder}: embeds NaN")
+
+    monkeypatch.setattr("serving.canary.try_release", try_release)
+    return versions
 
 
 @pytest.fixture
@@ -69,6 +85,18 @@ class TestPromote:
             operations.promote(root, LATEST, versions[2])
         with pytest.raises(ReleaseError, match=f"there is no release 7 in .*; there is: {versions[0]}, {versions[1]}"):
             operations.promote(root, LATEST, 7)
+        assert read_state(root) == ServingState()
+
+    def test_what_a_server_refuses_is_refused(self, root: Path, refused: set[int]) -> None:
+        versions = list_versions(root)
+        refused.add(versions[2])
+        for operation in (
+            lambda: operations.promote(root, LATEST, versions[2]),
+            lambda: operations.put_label(root, "a", versions[2], None),
+            lambda: operations.rollback(root, LATEST, to=versions[2]),
+        ):
+            with pytest.raises(ReleaseError, match=f"/{versions[2]}: embeds NaN"):
+                operation()
         assert read_state(root) == ServingState()
 
     def test_following_the_newest(self, root: Path) -> None:
@@ -138,6 +166,11 @@ class TestRollback:
         # The newest is broken, so the one before it is served; and the one before that is broken too.
         assert operations.rollback(root, LATEST).pinned == versions[1]
 
+    def test_passes_over_those_that_a_server_refuses(self, root: Path, refused: set[int]) -> None:
+        versions = list_versions(root)
+        refused |= {versions[1], versions[3], versions[4]}
+        assert operations.rollback(root, LATEST).pinned == versions[0]  # versions[2] answers
+
     def test_from_the_newest_with_a_share_of_the_traffic(self, root: Path) -> None:
         versions = list_versions(root)
         labels = {"stable": versions[1], "canary": versions[3]}
@@ -160,7 +193,9 @@ class TestRollback:
     def test_nothing_before(self, root: Path) -> None:
         versions = list_versions(root)
         decide(root, pinned=versions[0])
-        with pytest.raises(ReleaseError, match=f"there is no whole release before version {versions[0]} in"):
+        with pytest.raises(
+            ReleaseError, match=f"there is no release that can be served before version {versions[0]} in"
+        ):
             operations.rollback(root, LATEST)
 
 
@@ -177,6 +212,26 @@ class TestPrune:
         damage(root, versions[3], versions[4])
         assert operations.prune(root, LATEST, 1) == [versions[0], versions[3]]
         assert list_versions(root) == [versions[1], versions[2], versions[4]]
+
+    def test_keeps_what_a_server_falls_back_to(self, root: Path, refused: set[int]) -> None:
+        versions = list_versions(root)
+        refused |= {versions[1], versions[3], versions[4]}
+        # versions[2] answers, versions[0] is what a rollback would find.
+        assert operations.prune(root, LATEST, 1) == [versions[1], versions[3]]
+        refused |= {versions[0], versions[2]}
+        with pytest.raises(
+            ReleaseError, match=f"none of the 3 releases in .* can be served: .*/{versions[4]}: embeds NaN"
+        ):
+            operations.prune(root, LATEST, 1)
+        assert list_versions(root) == [versions[0], versions[2], versions[4]]
+
+    def test_keeps_as_many_as_the_policy_loads_of_those_that_are_not_refused(
+        self, root: Path, refused: set[int]
+    ) -> None:
+        versions = list_versions(root)
+        refused |= {versions[2], versions[4]}
+        # Loaded are versions[3], [1] and [0].
+        assert operations.prune(root, VersionPolicy(num_versions=3), 1) == [versions[2]]
 
     def test_keeps_the_pinned_and_the_labelled(self, root: Path) -> None:
         versions = list_versions(root)
@@ -198,7 +253,9 @@ class TestPrune:
 
     def test_nothing_whole(self, root: Path) -> None:
         damage(root, *list_versions(root))
-        with pytest.raises(ReleaseError, match=r"none of the 5 releases in .* is whole"):
+        with pytest.raises(
+            ReleaseError, match=r"none of the 5 releases in .* can be served: .*saved_model\.pb: its content"
+        ):
             operations.prune(root, LATEST, 1)
         assert len(list_versions(root)) == 5
 
@@ -217,6 +274,20 @@ def test_list(root: Path) -> None:
     assert "saved_model.pb" in rows[4].problem
     operations.follow_newest(root)
     assert [row.serving for row in operations.list_releases(root, LATEST)] == [False, False, False, True, False]
+
+
+def test_list_tells_what_a_server_falls_back_to(root: Path, refused: set[int]) -> None:
+    versions = list_versions(root)
+    damage(root, versions[3])
+    refused |= {versions[1], versions[4]}
+    rows = operations.list_releases(root, LATEST)
+    assert [row.serving for row in rows] == [False, False, True, False, False]
+    # versions[1] need not be tried to tell who answers.
+    assert [bool(row.problem) for row in rows] == [False, False, False, True, True]
+    assert rows[4].problem == f"{root / str(versions[4])}: embeds NaN"
+    assert rows[4].manifest is not None
+    refused |= set(versions)
+    assert not any(row.serving for row in operations.list_releases(root, LATEST))
 
 
 def test_root_without_releases(tmp_path: Path) -> None:

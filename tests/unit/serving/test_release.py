@@ -94,10 +94,11 @@ def test_versions_only_grow(tmp_path: Path, model: Path, index: Path) -> None:
 
 
 def test_list_versions_knows_whole_numbers_only(tmp_path: Path) -> None:
-    for name in ("10", "9", "0x1", "01", ".tmp-5", "latest"):
+    largest = 9223372036854775807  # of an int64
+    for name in ("10", "9", str(largest), str(largest + 1), "1" + 22 * "0", "0x1", "01", ".tmp-5", "latest"):
         (tmp_path / name).mkdir()
     (tmp_path / "11").write_text("a file")
-    assert list_versions(tmp_path) == [9, 10]
+    assert list_versions(tmp_path) == [9, 10, largest]
     assert list_versions(tmp_path / "absent") == []
 
 

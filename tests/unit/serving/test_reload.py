@@ -61,6 +61,7 @@ def test_the_path_may_be_written_otherwise(root: Path, monkeypatch: pytest.Monke
         ([{"name": "n"}], INVALID, "this server has the model 'm' alone, the request names 'n'"),
         ([{}, {"name": "n"}], INVALID, "this server has the model 'm' alone, the request names 'm', 'n'"),
         ([{"base_path": ""}], INVALID, "base_path is '', this server reads '{root}'"),
+        ([{"base_path": "a\0b"}], INVALID, r"base_path is 'a\x00b', this server reads '{root}'"),
         ([{"base_path": "/"}], INVALID, "base_path is '/', this server reads '{root}'"),
         ([{"model_platform": "other"}], INVALID, "model_platform is 'other', must be 'tensorflow'"),
         ([{"logging_config": {}}], INVALID, "logging_config is not offered: this server logs no requests"),

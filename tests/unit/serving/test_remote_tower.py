@@ -63,19 +63,14 @@ def serving(local: Tower) -> Iterator[tuple[Predicting, str]]:
 
 
 @pytest.fixture
-def servicer(serving: tuple[Predicting, str], monkeypatch: pytest.MonkeyPatch) -> Predicting:
-    monkeypatch.setattr("serving.remote_tower.RETRY_SECONDS", 0.01)
+def servicer(serving: tuple[Predicting, str]) -> Predicting:
     return serving[0]
 
 
-def connect(model: Path, address: str, load_seconds: float = 30.0) -> RemoteTower:
-    config = TowerConfig(address=address, timeout_seconds=20.0, load_seconds=load_seconds)
-    return RemoteTower(model, SPEC, model_name="tiny", version=VERSION, config=config)
-
-
 @pytest.fixture
-def remote(model: Path, serving: tuple[Predicting, str], servicer: Predicting) -> RemoteTower:
-    return connect(model, serving[1])
+def remote(model: Path, serving: tuple[Predicting, str]) -> RemoteTower:
+    config = TowerConfig(address=serving[1], timeout_seconds=20.0)
+    return RemoteTower(model, SPEC, model_name="tiny", version=VERSION, config=config)
 
 
 def test_same_embedding_as_in_this_process(local: Tower, remote: RemoteTower) -> None:
@@ -120,16 +115,12 @@ def test_a_deadline_that_passes(servicer: Predicting, remote: RemoteTower) -> No
     assert raised.value.status is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-def test_waits_until_the_version_is_loaded(model: Path, serving: tuple[Predicting, str], servicer: Predicting) -> None:
-    servicer.refusals[:] = [NOT_FOUND, UNAVAILABLE, NOT_FOUND]
-    connect(model, serving[1])
-    assert len(servicer.requests) == 4
-
-
-def test_version_that_does_not_come(model: Path, serving: tuple[Predicting, str], servicer: Predicting) -> None:
-    servicer.refusals[:] = [NOT_FOUND] * 1000
+def test_nothing_is_asked_before_it_must_be(servicer: Predicting, remote: RemoteTower) -> None:
+    assert servicer.requests == []
+    servicer.refusals[:] = [NOT_FOUND]
     with pytest.raises(RequestError, match="did not answer for version 7 of tiny: NOT_FOUND: no\nreason"):
-        connect(model, serving[1], load_seconds=0.1)
+        remote.embed("", None, {})
+    assert len(servicer.requests) == 1
 
 
 @pytest.mark.parametrize(

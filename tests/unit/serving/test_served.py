@@ -2,9 +2,11 @@ from typing import cast
 
 import grpc
 import pytest
+from tensorflow_serving.apis import get_model_status_pb2
 
+from serving.model_spec import model_status
 from serving.retriever import Retriever
-from serving.served import Served, pick
+from serving.served import Current, Served, VersionState, pick
 from serving.status import RequestError
 
 # Stand-ins: which release is found is all that matters here.
@@ -113,3 +115,11 @@ def test_share_of_a_label_that_is_not_loaded_goes_to_the_default() -> None:
     assert served.assign("alice") == ("stable", ONE)
     served = Served("m", LOADED, {}, SPLIT, newest=2)
     assert served.assign("alice") == ("", TWO)
+
+
+def test_status_that_names_a_file_which_is_not_utf_8() -> None:
+    current = Current("m")
+    current.tell(5, VersionState.END, 15, "r/5/\udcff: the file is unexpected")  # as Python reads the byte ff in a name
+    request = get_model_status_pb2.GetModelStatusRequest(model_spec={"name": "m"})
+    (status,) = model_status(current, request).model_version_status
+    assert status.status.error_message == "r/5/?: the file is unexpected"
