@@ -15,7 +15,7 @@ from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2
 from serving.predict import CLASSIFY, REGRESS, call
 from serving.remote_tower import AnyTower
 from serving.status import RequestError, invalid
-from serving.tensors import dtype_of
+from serving.tensors import MAX_ELEMENTS, dtype_of
 from serving.tower import SERVING_DEFAULT
 
 INPUTS = "inputs"
@@ -128,6 +128,8 @@ def _serialised(request: input_pb2.Input) -> list[bytes]:
         context = request.example_list_with_context.context.SerializeToString()
     if not examples:
         raise invalid("Input is empty.")
+    if len(examples) > MAX_ELEMENTS:
+        raise invalid(f"Input has {len(examples)} examples, at most {MAX_ELEMENTS} are taken.")
     # One message after the other is how protocol buffers merge two of them.
     return [context + example.SerializeToString() for example in examples]
 

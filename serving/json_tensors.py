@@ -17,7 +17,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from serving.status import RequestError, invalid
-from serving.tensors import dtype_of
+from serving.tensors import MAX_ELEMENTS, dtype_of
 
 B64 = "b64"
 BYTES_SUFFIX = "_bytes"  # a string output so named is sent as base64
@@ -72,13 +72,15 @@ class TensorReader:
         self._dtype = dtype
         self._read = _reader(dtype)
         self._values: list[Any] = []
+        self._seen = 0  # values, and lists without any
         self._shape: list[int] | None = None
 
     def add(self, value: Any) -> None:
         """Adds a value, or lists of them nested as deep as its rank.
 
         Raises:
-          RequestError: the lists are ragged, a value is not of the type, or the shape is not the first one's.
+          RequestError: the lists are ragged, a value is not of the type, the shape is not the first one's, or there are
+            more than MAX_ELEMENTS.
         """
         shape, before = _shape(value), len(self._values)
         self._collect(value, 0, shape)
@@ -95,6 +97,10 @@ class TensorReader:
         return np.array(self._values, dtype=self._dtype.as_numpy_dtype).reshape([*outer, *(self._shape or [])])
 
     def _collect(self, value: Any, level: int, shape: list[int]) -> None:
+        if value == [] or not isinstance(value, list):
+            self._seen += 1
+            if self._seen > MAX_ELEMENTS:
+                raise invalid(f"a tensor has more than {MAX_ELEMENTS} elements")
         if not isinstance(value, list):
             if level != len(shape):
                 raise invalid(
@@ -144,8 +150,13 @@ def to_json(name: str, output: NDArray) -> Any:
 
 def show(value: Any) -> str:
     """The caller's JSON for an error, cut where it is long."""
-    text = json.dumps(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+    text = ""
+    # Piece by piece: what is not shown may be many MiB, or nested deeper than Python's stack.
+    for piece in json.JSONEncoder().iterencode(value):
+        text += piece
+        if len(text) > MAX_SHOWN:
+            return f"{text[:MAX_SHOWN]}..."
+    return text
 
 
 def type_name(value: Any) -> str:

@@ -31,7 +31,7 @@ class Metrics:
 
     Attributes:
       requests: gRPC calls by method and status.
-      refused: gRPC calls that no servicer got to see, by status.
+      refused: requests that no servicer got to see, by status.
       stages: seconds of each stage of a recommendation; `stages.labels(stage).observe(seconds)`.
     """
 
@@ -46,7 +46,7 @@ class Metrics:
         )
         self.refused = Counter(
             "retrieval_requests_refused",
-            "gRPC calls refused before they were read: too many at a time, or without a token.",
+            "Requests refused before they were read: too many at a time, or without a token.",
             ["code"],
             registry=self._registry,
         )

@@ -17,6 +17,7 @@ from google.protobuf import json_format
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2
 
 from serving import examples, json_requests, model_spec
+from serving.admission import FULL, FULL_MESSAGE, WorkerPool
 from serving.http_server import Reply, error_reply
 from serving.json_tensors import parse
 from serving.metrics import CONTENT_TYPE, Metrics
@@ -52,9 +53,15 @@ HTTP_STATUSES = {
 class RestApi:
     """Answers requests of whatever HTTP server carries them. Safe for any number of threads."""
 
-    def __init__(self, current: Current, metrics: Metrics) -> None:
+    def __init__(self, current: Current, metrics: Metrics, pool: WorkerPool) -> None:
+        """Args:
+        current: what is being served.
+        metrics: of the server, which it counts in and shows.
+        pool: that inference runs on, with that over gRPC and within the same limits.
+        """
         self._current = current
         self._metrics = metrics
+        self._pool = pool
 
     def answer(self, method: str, path: str, body: bytes) -> Reply:
         """The answer to one request.
@@ -71,10 +78,17 @@ class RestApi:
         if not path.lower().startswith(API_PREFIX):
             return error_reply(HTTPStatus.NOT_FOUND, f"Not found: {path}")
         try:
-            content = self._inference(path, body) if method == "POST" else self._page(path)
+            content = self._admitted(path, body) if method == "POST" else _encoded(self._page(path))
         except RequestError as error:
             return error_reply(HTTP_STATUSES.get(error.status, HTTPStatus.INTERNAL_SERVER_ERROR), error.message)
-        return Reply(HTTPStatus.OK, json.dumps(content, indent=4).encode())
+        return Reply(HTTPStatus.OK, content)
+
+    def _admitted(self, path: str, body: bytes) -> bytes:
+        if self._pool.full:
+            self._metrics.refused.labels(FULL.name).inc()
+            raise RequestError(FULL, FULL_MESSAGE)
+        content: bytes = self._pool.submit(lambda: _encoded(self._inference(path, body))).result()
+        return content
 
     def _inference(self, path: str, body: bytes) -> dict[str, Any]:
         found = INFERENCE.fullmatch(path)
@@ -134,6 +148,10 @@ def _spec(found: re.Match[str]) -> model_pb2.ModelSpec:
             raise invalid(f"Failed to convert version: {found['version']} to numeric.")
         spec.version.value = int(found["version"])
     return spec
+
+
+def _encoded(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, indent=4).encode()
 
 
 def _to_dict(message: Any) -> dict[str, Any]:

@@ -139,7 +139,7 @@ class Server:
         self.rest_address: str | None = None
         if config.rest_port is not None:
             try:
-                api = RestApi(self._current, self.metrics)
+                api = RestApi(self._current, self.metrics, pool)
                 self._rest = HttpServer(config.host, config.rest_port, api.answer, tokens)
             except OSError as error:
                 self._server.stop(0)
