@@ -76,6 +76,28 @@ def test_mutual_tls(authority: Pair, server: Pair, client: Pair, stranger: Pair)
         assert ask(address, trusting(authority)) is grpc.StatusCode.UNAVAILABLE
 
 
+def test_bundle_of_authorities_with_comments(
+    tmp_path: Path, authority: Pair, server: Pair, client: Pair, stranger: Pair
+) -> None:
+    bundle = tmp_path / "bundle.pem"
+    certificate = authority.certificate.read_bytes()
+    bundle.write_bytes(
+        stranger.certificate.read_bytes() + "# F\u0151tan\u00fas\u00edtv\u00e1ny\n".encode() + certificate
+    )
+    pool = WorkerPool(2, 2)
+    credentials = server_credentials(TlsConfig(certificate=server.certificate, key=server.key, client_ca=bundle))
+    with serving(pool, [admission(pool), Receiving(30)], credentials=credentials) as address:
+        assert ask(address, trusting(authority, client)) is grpc.StatusCode.OK
+        assert ask(address, trusting(authority)) is grpc.StatusCode.UNAVAILABLE
+
+
+def test_bundle_with_a_damaged_certificate(tmp_path: Path, authority: Pair, server: Pair) -> None:
+    bundle, certificate = tmp_path / "bundle.pem", authority.certificate.read_text()
+    bundle.write_text(certificate + certificate.replace("MII", "MIX", 1))
+    with pytest.raises(AccessError, match=r"serving\.tls\.client_ca: .*bundle\.pem holds no certificate in PEM form"):
+        server_credentials(TlsConfig(certificate=server.certificate, key=server.key, client_ca=bundle))
+
+
 @pytest.mark.parametrize("key", ["certificate", "key", "client_ca"])
 @pytest.mark.parametrize(("content", "problem"), [(None, "cannot read"), (b"", "holds no"), (b"\xff\x00", "holds no")])
 def test_files_that_cannot_be_used(tmp_path: Path, server: Pair, key: str, content: bytes | None, problem: str) -> None:
