@@ -20,11 +20,12 @@ from serving import examples, json_requests, model_spec
 from serving.admission import FULL, FULL_MESSAGE, WorkerPool
 from serving.http_server import Reply, error_reply
 from serving.json_tensors import parse
-from serving.metrics import CONTENT_TYPE, Metrics
+from serving.metrics import CONTENT_TYPE, Metrics, ModelRequest
 from serving.predict import predict
 from serving.query_inputs import SERVING_DEFAULT
 from serving.served import Current
 from serving.status import RequestError, invalid
+from serving.tower_call import TowerCall
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 API_PREFIX = "/v1/"
@@ -95,19 +96,24 @@ class RestApi:
         if found is None:
             raise invalid(f"Malformed request: POST {path}")
         spec, method = _spec(found), found["method"].lower()
-        with self._metrics.request(spec.name, method, "REST"):
+        with self._metrics.request(spec.name, method, "REST") as counted:
             document = parse(body)
             signature = json_requests.signature_name(document) or SERVING_DEFAULT
             if method == "predict":
-                return self._predict(spec, signature, document)
+                return self._predict(spec, signature, document, counted)
             request = json_requests.examples_input(document)
-            tower = model_spec.find_release(self._current, spec).tower
+            tower = TowerCall(model_spec.find_release(self._current, spec).tower, counted.ran)
             if method == "classify":
-                return json_requests.classify_answer(examples.classify(tower, signature, request))
-            return json_requests.regress_answer(examples.regress(tower, signature, request))
+                answer = json_requests.classify_answer(examples.classify(tower, signature, request))
+            else:
+                answer = json_requests.regress_answer(examples.regress(tower, signature, request))
+            counted.had(examples.count(request))
+            return answer
 
-    def _predict(self, spec: model_pb2.ModelSpec, signature: str, document: Mapping[str, Any]) -> dict[str, Any]:
-        tower = model_spec.find_release(self._current, spec).tower
+    def _predict(
+        self, spec: model_pb2.ModelSpec, signature: str, document: Mapping[str, Any], counted: ModelRequest
+    ) -> dict[str, Any]:
+        tower = TowerCall(model_spec.find_release(self._current, spec).tower, counted.ran)
         if signature not in tower.signature_defs:
             raise invalid(f'Serving signature name: "{signature}" not found in signature def')
         inputs = tower.signature_defs[signature].inputs
