@@ -73,7 +73,7 @@ def server_credentials(tls: TlsConfig) -> grpc.ServerCredentials:
     certificate, key = _read(tls.certificate, "tls.certificate"), _read(tls.key, "tls.key")
     authority = None if tls.client_ca is None else _read(tls.client_ca, "tls.client_ca")
     # gRPC itself would start, write to the log and refuse each handshake.
-    _check_certificates(certificate, tls.certificate, "tls.certificate")
+    _check_certificates(tls.certificate, "tls.certificate")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key, password="")
     except ssl.SSLError as error:
@@ -81,7 +81,7 @@ def server_credentials(tls: TlsConfig) -> grpc.ServerCredentials:
             raise AccessError(f"serving.tls.key: {tls.key} is not the key of {tls.certificate}") from error
         raise AccessError(f"serving.tls.key: {tls.key} is no private key in PEM form without a passphrase") from error
     if authority is not None and tls.client_ca is not None:
-        _check_certificates(authority, tls.client_ca, "tls.client_ca")
+        _check_certificates(tls.client_ca, "tls.client_ca")
     return grpc.ssl_server_credentials([(key, certificate)], authority, require_client_auth=authority is not None)
 
 
@@ -92,7 +92,7 @@ def channel_credentials(ca: Path) -> grpc.ChannelCredentials:
       AccessError: the file cannot be read or holds no certificate.
     """
     content = _read(ca, "tower.ca")
-    _check_certificates(content, ca, "tower.ca")
+    _check_certificates(ca, "tower.ca")
     return grpc.ssl_channel_credentials(content)
 
 
@@ -103,8 +103,8 @@ def _read(file: Path, key: str) -> bytes:
         raise AccessError(f"serving.{key}: cannot read {file}: {error.strerror}") from error
 
 
-def _check_certificates(content: bytes, file: Path, key: str) -> None:
+def _check_certificates(file: Path, key: str) -> None:
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode("ascii"))
-    except (ssl.SSLError, ValueError) as error:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
+    except ssl.SSLError as error:
         raise AccessError(f"serving.{key}: {file} holds no certificate in PEM form") from error

@@ -10,6 +10,12 @@ from serving.interceptors import Behavior, UnaryInterceptor
 from serving.status import refuse
 
 
+def check_awaited(context: grpc.ServicerContext) -> None:
+    """Ends a call whose deadline has passed, or whose caller has gone, before the next piece of work for it."""
+    if context.time_remaining() <= 0 or not context.is_active():
+        refuse(context, grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the request's turn came")
+
+
 class Deadlines(UnaryInterceptor):
     """Refuses a request whose deadline has passed, or whose caller has gone, by the time a thread gets to it."""
 
@@ -17,8 +23,7 @@ class Deadlines(UnaryInterceptor):
         """The method with the check before it."""
 
         def answer(request: Any, context: grpc.ServicerContext) -> Any:
-            if context.time_remaining() <= 0 or not context.is_active():
-                refuse(context, grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before the request's turn came")
+            check_awaited(context)
             return behavior(request, context)
 
         return answer

@@ -13,10 +13,10 @@ from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2, regression_pb2
 
 from serving.predict import CLASSIFY, REGRESS, call
-from serving.remote_tower import AnyTower
 from serving.status import RequestError, invalid
-from serving.tensors import dtype_of
+from serving.tensors import MAX_ELEMENTS, dtype_of
 from serving.tower import SERVING_DEFAULT
+from serving.tower_call import Signatures
 
 INPUTS = "inputs"
 CLASSES = "classes"
@@ -26,7 +26,7 @@ KINDS = {CLASSIFY: "classification", REGRESS: "regression"}
 
 
 def classify(
-    tower: AnyTower, signature_name: str, examples: input_pb2.Input
+    tower: Signatures, signature_name: str, examples: input_pb2.Input
 ) -> classification_pb2.ClassificationResult:
     """Classes, scores or both of each example.
 
@@ -42,14 +42,14 @@ def classify(
     return _classify(tower, signature_name, signature, _serialised(examples))
 
 
-def regress(tower: AnyTower, signature_name: str, examples: input_pb2.Input) -> regression_pb2.RegressionResult:
+def regress(tower: Signatures, signature_name: str, examples: input_pb2.Input) -> regression_pb2.RegressionResult:
     """One value of each example; arguments and errors as `classify`, the method is tensorflow/serving/regress."""
     signature = _named(tower, signature_name, REGRESS)
     return _regress(tower, signature_name, signature, _serialised(examples))
 
 
 def multi_inference(
-    tower: AnyTower, tasks: Sequence[inference_pb2.InferenceTask], examples: input_pb2.Input
+    tower: Signatures, tasks: Sequence[inference_pb2.InferenceTask], examples: input_pb2.Input
 ) -> list[inference_pb2.InferenceResult]:
     """Several signatures on the same examples; the results' model specs are left empty.
 
@@ -87,7 +87,12 @@ def multi_inference(
     return results
 
 
-def _named(tower: AnyTower, name: str, method: str) -> meta_graph_pb2.SignatureDef:
+def count(request: input_pb2.Input) -> int:
+    """How many examples a request has."""
+    return len(request.example_list.examples) + len(request.example_list_with_context.examples)
+
+
+def _named(tower: Signatures, name: str, method: str) -> meta_graph_pb2.SignatureDef:
     if name not in tower.signature_defs:
         raise invalid(f"No signature was found with the name: {name}")
     signature = tower.signature_defs[name]
@@ -128,12 +133,14 @@ def _serialised(request: input_pb2.Input) -> list[bytes]:
         context = request.example_list_with_context.context.SerializeToString()
     if not examples:
         raise invalid("Input is empty.")
+    if len(examples) > MAX_ELEMENTS:
+        raise invalid(f"Input has {len(examples)} examples, at most {MAX_ELEMENTS} are taken.")
     # One message after the other is how protocol buffers merge two of them.
     return [context + example.SerializeToString() for example in examples]
 
 
 def _classify(
-    tower: AnyTower, name: str, signature: meta_graph_pb2.SignatureDef, examples: Sequence[bytes]
+    tower: Signatures, name: str, signature: meta_graph_pb2.SignatureDef, examples: Sequence[bytes]
 ) -> classification_pb2.ClassificationResult:
     outputs = call(tower, name, {INPUTS: np.array(examples, dtype=object)})
     classes = outputs[CLASSES] if CLASSES in signature.outputs else None
@@ -170,7 +177,7 @@ def _check_table(output: str, table: NDArray, dtype: tf.DType, rows: int) -> Non
 
 
 def _regress(
-    tower: AnyTower, name: str, signature: meta_graph_pb2.SignatureDef, examples: Sequence[bytes]
+    tower: Signatures, name: str, signature: meta_graph_pb2.SignatureDef, examples: Sequence[bytes]
 ) -> regression_pb2.RegressionResult:
     values = call(tower, name, {INPUTS: np.array(examples, dtype=object)})[OUTPUTS]
     if not (values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1)):

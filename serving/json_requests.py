@@ -13,6 +13,7 @@ from tensorflow_serving.apis import classification_pb2, input_pb2, regression_pb
 
 from serving.json_tensors import TensorReader, check_lossless, is_b64, show, to_bytes, to_json, type_name
 from serving.status import RequestError, invalid
+from serving.tensors import MAX_ELEMENTS
 
 Inputs = Mapping[str, meta_graph_pb2.TensorInfo]
 
@@ -83,7 +84,7 @@ def examples_input(document: Mapping[str, Any]) -> input_pb2.Input:
     """The examples of a classify or regress request, with their common context.
 
     Raises:
-      RequestError: they are of another form, or a feature mixes types.
+      RequestError: they are of another form, a feature mixes types, or they have more than MAX_ELEMENTS values.
     """
     result = input_pb2.Input()
     examples = result.example_list.examples
@@ -98,6 +99,8 @@ def examples_input(document: Mapping[str, Any]) -> input_pb2.Input:
         raise invalid(f"JSON Value: {show(document)} Expecting 'examples' value to be an list/array")
     if not document["examples"]:
         raise invalid(f"JSON Value: {show(document)} 'examples' value is an empty array")
+    if sum(map(_values, document["examples"])) > MAX_ELEMENTS:
+        raise invalid(f"the examples have more than {MAX_ELEMENTS} values")
     for example in document["examples"]:
         _fill_example(example, examples.add())
     return result
@@ -188,6 +191,12 @@ def _check_rows(outputs: Mapping[str, NDArray]) -> None:
         if rows is not None and len(output) != rows:
             raise invalid(f"Tensor name: {name} has inconsistent batch size: {len(output)} expecting: {rows}")
         rows = len(output)
+
+
+def _values(features: Any) -> int:
+    """How many values an example has; one without any counts too."""
+    contents = features.values() if isinstance(features, dict) else ()
+    return 1 + sum(len(content) if isinstance(content, list) else 1 for content in contents)
 
 
 def _fill_example(features: Any, example: tf.train.Example) -> None:

@@ -17,7 +17,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from serving.status import RequestError, invalid
-from serving.tensors import dtype_of
+from serving.tensors import MAX_ELEMENTS, dtype_of
 
 B64 = "b64"
 BYTES_SUFFIX = "_bytes"  # a string output so named is sent as base64
@@ -35,10 +35,13 @@ def parse(body: bytes) -> dict[str, Any]:
     """A request's body.
 
     Raises:
-      RequestError: it is not a JSON object.
+      RequestError: it is not a JSON object, or has more than MAX_ELEMENTS lists and objects in it.
     """
     if not body:
         raise invalid("JSON Parse error: The document is empty")
+    # The parser holds the interpreter until it is done, and these are what takes it long.
+    if body.count(b"[") + body.count(b"{") > MAX_ELEMENTS:
+        raise invalid(f"the document has more than {MAX_ELEMENTS} lists and objects")
     try:
         document = json.loads(body.decode("utf-8-sig"), parse_float=_decimal)
     except json.JSONDecodeError as error:
@@ -78,7 +81,8 @@ class TensorReader:
         """Adds a value, or lists of them nested as deep as its rank.
 
         Raises:
-          RequestError: the lists are ragged, a value is not of the type, or the shape is not the first one's.
+          RequestError: the lists are ragged, a value is not of the type, the shape is not the first one's, or there are
+            more than MAX_ELEMENTS.
         """
         shape, before = _shape(value), len(self._values)
         self._collect(value, 0, shape)
@@ -101,6 +105,8 @@ class TensorReader:
                     f"JSON Value: {show(value)} found at incorrect level: {level + 1} in the JSON DOM. "
                     f"Expected at level: {len(shape)}"
                 )
+            if len(self._values) == MAX_ELEMENTS:
+                raise invalid(f"a tensor has more than {MAX_ELEMENTS} elements")
             self._values.append(self._read(value))
             return
         if level >= len(shape):
@@ -144,8 +150,13 @@ def to_json(name: str, output: NDArray) -> Any:
 
 def show(value: Any) -> str:
     """The caller's JSON for an error, cut where it is long."""
-    text = json.dumps(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+    text = ""
+    # Piece by piece: what is not shown may be many MiB, or nested deeper than Python's stack.
+    for piece in json.JSONEncoder().iterencode(value):
+        text += piece
+        if len(text) > MAX_SHOWN:
+            return f"{text[:MAX_SHOWN]}..."
+    return text
 
 
 def type_name(value: Any) -> str:

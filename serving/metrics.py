@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
@@ -21,7 +21,10 @@ MICROSECONDS = tuple(
     float(f"{10 * 1.8**power:.6g}") for power in range(33)
 )  # TensorFlow Serving's buckets, up to 24 minutes
 STAGE_SECONDS = tuple(1e-5 * 2**power for power in range(18))  # 10 us to 1.3 s
+EXAMPLES = tuple(float(1 << power) for power in range(15))
 OTHER_MODEL = "other"
+REQUEST_COUNT = ":tensorflow:serving:request_count"
+RUNTIME = "TF1"  # TensorFlow Serving's word for its ordinary runtime
 
 disable_created_metrics()
 
@@ -31,7 +34,7 @@ class Metrics:
 
     Attributes:
       requests: gRPC calls by method and status.
-      refused: gRPC calls that no servicer got to see, by status.
+      refused: requests that no servicer got to see, by status.
       stages: seconds of each stage of a recommendation; `stages.labels(stage).observe(seconds)`.
     """
 
@@ -46,7 +49,7 @@ class Metrics:
         )
         self.refused = Counter(
             "retrieval_requests_refused",
-            "gRPC calls refused before they were read: too many at a time, or without a token.",
+            "Requests refused before they were read: too many at a time, or without a token.",
             ["code"],
             registry=self._registry,
         )
@@ -57,9 +60,8 @@ class Metrics:
             buckets=STAGE_SECONDS,
             registry=self._registry,
         )
-        # A gauge that only rises: a Counter of the library adds _total to its name, which TensorFlow Serving does not.
-        self._model_requests = Gauge(
-            ":tensorflow:serving:request_count",
+        self._model_requests = Gauge(  # shown as a counter, see `page`
+            REQUEST_COUNT,
             "The total number of requests.",
             ["model_name", "status"],
             registry=self._registry,
@@ -71,21 +73,48 @@ class Metrics:
             buckets=MICROSECONDS,
             registry=self._registry,
         )
+        self._runtime_latency = Histogram(
+            ":tensorflow:serving:runtime_latency",
+            "Wall time of the tower's answers in microseconds.",
+            ["model_name", "API", "runtime"],
+            buckets=MICROSECONDS,
+            registry=self._registry,
+        )
+        self._example_counts = Histogram(
+            ":tensorflow:serving:request_example_counts",
+            "The number of tf.Examples of each request answered.",
+            ["model"],
+            buckets=EXAMPLES,
+            registry=self._registry,
+        )
+        self._examples = Counter(
+            ":tensorflow:serving:request_example_count",
+            "The total number of tf.Examples.",
+            ["model"],
+            registry=self._registry,
+        )
         self._registry.register(Releases(current))
 
     @contextmanager
-    def request(self, model_name: str, api: str, entrypoint: str) -> Iterator[None]:
+    def request(self, model_name: str, api: str, entrypoint: str) -> Iterator[ModelRequest]:
         """Counts one request to the model by how it ends, and times it if it is answered.
 
         Args:
           model_name: the one asked for. Any that is not served is counted as "other", lest callers make up labels.
-          api: Predict, Classify or Regress.
+          api: Predict, Classify, Regress or MultiInference; over REST it begins with a small letter.
           entrypoint: GRPC or REST.
+
+        Yields:
+          What the tower's part in it is told to.
         """
         name = model_name if model_name == self._current.served.model_name else OTHER_MODEL
         start, status = time.perf_counter(), "INTERNAL"
         try:
-            yield
+            yield ModelRequest(
+                self._runtime_latency.labels(name, f"{api[0].upper()}{api[1:]}", RUNTIME),
+                self._example_counts.labels(name),
+                self._examples.labels(name),
+            )
             status = "OK"
             self._model_latency.labels(name, api, entrypoint).observe((time.perf_counter() - start) * 1e6)
         except RequestError as error:
@@ -96,7 +125,26 @@ class Metrics:
 
     def page(self) -> bytes:
         """All metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
+        # A Counter of the library adds _total to its name, which TensorFlow Serving does not.
+        kind = f"# TYPE {REQUEST_COUNT} "
+        return generate_latest(self._registry).replace(f"{kind}gauge".encode(), f"{kind}counter".encode())
+
+
+class ModelRequest(NamedTuple):
+    """The tower's part in one request."""
+
+    runtime: Histogram
+    example_counts: Histogram
+    examples: Counter
+
+    def ran(self, microseconds: float) -> None:
+        """The tower has answered within that time."""
+        self.runtime.observe(microseconds)
+
+    def had(self, examples: int) -> None:
+        """So many tf.Examples were answered."""
+        self.example_counts.observe(examples)
+        self.examples.inc(examples)
 
 
 class Releases(Collector):

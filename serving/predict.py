@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from serving.remote_tower import AnyTower
 from serving.status import RequestError, invalid
 from serving.tensors import decode, dtype_of
+from serving.tower_call import Signatures
 
 PREDICT = "tensorflow/serving/predict"
 CLASSIFY = "tensorflow/serving/classify"
@@ -25,7 +25,7 @@ Tensor: TypeAlias = "tensor_pb2.TensorProto | NDArray"
 
 
 def predict(
-    tower: AnyTower, signature_name: str, inputs: Mapping[str, Tensor], output_filter: Sequence[str] = ()
+    tower: Signatures, signature_name: str, inputs: Mapping[str, Tensor], output_filter: Sequence[str] = ()
 ) -> dict[str, NDArray]:
     """Runs a signature of the tower.
 
@@ -56,7 +56,7 @@ def predict(
     return {alias: outputs[alias] for alias in wanted}
 
 
-def call(tower: AnyTower, signature_name: str, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
+def call(tower: Signatures, signature_name: str, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
     """Runs a signature with inputs that fit it.
 
     Raises:

@@ -21,13 +21,14 @@ from tensorflow_serving.apis import (
 )
 
 from serving import examples, model_spec
-from serving.metrics import Metrics
+from serving.metrics import Metrics, ModelRequest
 from serving.predict import predict
 from serving.query_inputs import SERVING_DEFAULT
 from serving.retriever import Retriever
 from serving.served import Current
 from serving.status import RequestError, invalid, refuse
 from serving.tensors import encode
+from serving.tower_call import TowerCall
 
 Request: TypeAlias = (
     predict_pb2.PredictRequest
@@ -49,10 +50,11 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     ) -> predict_pb2.PredictResponse:
         """Runs a signature of the tower."""
         response = predict_pb2.PredictResponse()
-        with self._answering("Predict", request, context):
+        with self._answering("Predict", request.model_spec.name, context) as counted:
             retriever = self._release(request)
             signature = request.model_spec.signature_name or SERVING_DEFAULT
-            outputs = predict(retriever.tower, signature, request.inputs, request.output_filter)
+            tower = TowerCall(retriever.tower, counted.ran, context.time_remaining())
+            outputs = predict(tower, signature, request.inputs, request.output_filter)
             model_spec.describe(retriever, response.model_spec, signature)
             for alias, output in outputs.items():
                 encode(output, response.outputs[alias])
@@ -63,10 +65,12 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     ) -> classification_pb2.ClassificationResponse:
         """Classes and scores by a signature of the tower that is made for it."""
         response = classification_pb2.ClassificationResponse()
-        with self._answering("Classify", request, context):
+        with self._answering("Classify", request.model_spec.name, context) as counted:
             retriever = self._release(request)
             signature = request.model_spec.signature_name or SERVING_DEFAULT
-            result = examples.classify(retriever.tower, signature, request.input)
+            tower = TowerCall(retriever.tower, counted.ran, context.time_remaining())
+            result = examples.classify(tower, signature, request.input)
+            counted.had(examples.count(request.input))
             model_spec.describe(retriever, response.model_spec, signature)
             response.result.CopyFrom(result)
         return response
@@ -76,10 +80,12 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     ) -> regression_pb2.RegressionResponse:
         """One value an example by a signature of the tower that is made for it."""
         response = regression_pb2.RegressionResponse()
-        with self._answering("Regress", request, context):
+        with self._answering("Regress", request.model_spec.name, context) as counted:
             retriever = self._release(request)
             signature = request.model_spec.signature_name or SERVING_DEFAULT
-            result = examples.regress(retriever.tower, signature, request.input)
+            tower = TowerCall(retriever.tower, counted.ran, context.time_remaining())
+            result = examples.regress(tower, signature, request.input)
+            counted.had(examples.count(request.input))
             model_spec.describe(retriever, response.model_spec, signature)
             response.result.CopyFrom(result)
         return response
@@ -89,16 +95,16 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     ) -> inference_pb2.MultiInferenceResponse:
         """Several signatures of the tower on the same examples."""
         response = inference_pb2.MultiInferenceResponse()
-        try:
-            # The first task decides which release answers, so that all results are of one.
-            spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
+        # The first task decides which release answers, so that all results are of one.
+        spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
+        with self._answering("MultiInference", spec.name, context) as counted:
             retriever = model_spec.find_release(self._current, spec)
-            response.results.extend(examples.multi_inference(retriever.tower, request.tasks, request.input))
+            tower = TowerCall(retriever.tower, counted.ran, context.time_remaining())
+            response.results.extend(examples.multi_inference(tower, request.tasks, request.input))
+            counted.had(examples.count(request.input))
             for task, result in zip(request.tasks, response.results, strict=True):
                 signature = task.model_spec.signature_name or SERVING_DEFAULT
                 model_spec.describe(retriever, result.model_spec, signature)
-        except RequestError as error:
-            refuse(context, error.status, error.message)
         return response
 
     def GetModelMetadata(
@@ -121,11 +127,11 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         return model_spec.find_release(self._current, request.model_spec)
 
     @contextmanager
-    def _answering(self, api: str, request: Request, context: grpc.ServicerContext) -> Iterator[None]:
+    def _answering(self, api: str, model_name: str, context: grpc.ServicerContext) -> Iterator[ModelRequest]:
         """Counts a request, and ends the call where it cannot be answered."""
         try:
-            with self._metrics.request(request.model_spec.name, api, "GRPC"):
-                yield
+            with self._metrics.request(model_name, api, "GRPC") as counted:
+                yield counted
         except RequestError as error:
             refuse(context, error.status, error.message)
 

@@ -11,10 +11,10 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from serving.admission import Continuation
+from serving.admission import HEALTH, Continuation, came_in
 from serving.status import refuse
 
-WAKE_SECONDS = 1.0
+WAKE_SECONDS = 0.1
 
 
 class Receiving(grpc.ServerInterceptor):
@@ -22,11 +22,13 @@ class Receiving(grpc.ServerInterceptor):
 
     Left to gRPC, a call holds a thread from its headers on until its message is there: a few clients that never send
     one would stop the server. And gRPC answers bytes that are no proto with INTERNAL and a stack trace in the log.
+    Calls run on threads of a WorkerPool.
     """
 
     def __init__(self, seconds: float) -> None:
         """Args:
-        seconds: a call whose next message takes longer is cancelled.
+        seconds: a call whose messages are not all there so long after it came in is cancelled. One that waited
+            longer for its thread has WAKE_SECONDS to hand over what is there, and so has a health check.
         """
         self._seconds = seconds
         self._handlers: dict[str, grpc.RpcMethodHandler] = {}
@@ -56,10 +58,12 @@ class Receiving(grpc.ServerInterceptor):
     def _reading(self, method: str, handler: grpc.RpcMethodHandler) -> grpc.RpcMethodHandler:
         kind = ("stream" if handler.request_streaming else "unary", "stream" if handler.response_streaming else "unary")
         behaviour = getattr(handler, "_".join(kind))
+        seconds = 0.0 if method.startswith(HEALTH) else self._seconds
 
         @functools.wraps(behaviour)  # with the attributes by which a servicer chooses threads
         def reading(messages: Iterator[bytes], context: grpc.ServicerContext, *callback: Any) -> Any:
-            requests = self._requests(method, handler.request_deserializer, messages, context)
+            limit = max(came_in() + seconds, time.monotonic())
+            requests = self._requests(method, handler.request_deserializer, messages, context, limit)
             if handler.request_streaming:
                 return behaviour(requests, context, *callback)
             request = next(requests, None)
@@ -76,9 +80,10 @@ class Receiving(grpc.ServerInterceptor):
         parse: Callable[[bytes], Any],
         messages: Iterator[bytes],
         context: grpc.ServicerContext,
+        limit: float,
     ) -> Iterator[Any]:
         while True:
-            self._waiting[context] = time.monotonic() + self._seconds
+            self._waiting[context] = limit
             try:
                 message = next(messages, None)
             finally:
@@ -92,8 +97,10 @@ class Receiving(grpc.ServerInterceptor):
             yield request
 
     def _watch(self) -> None:
+        before = time.monotonic()
         while not self._stopped.wait(WAKE_SECONDS):
-            now = time.monotonic()
             for context, limit in list(self._waiting.items()):
-                if limit < now:
+                # Not by this moment: what came while another thread held the interpreter is to be handed over first.
+                if limit < before:
                     context.cancel()
+            before = time.monotonic()

@@ -17,13 +17,15 @@ from google.protobuf import json_format
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2
 
 from serving import examples, json_requests, model_spec
+from serving.admission import FULL, FULL_MESSAGE, WorkerPool
 from serving.http_server import Reply, error_reply
 from serving.json_tensors import parse
-from serving.metrics import CONTENT_TYPE, Metrics
+from serving.metrics import CONTENT_TYPE, Metrics, ModelRequest
 from serving.predict import predict
 from serving.query_inputs import SERVING_DEFAULT
 from serving.served import Current
 from serving.status import RequestError, invalid
+from serving.tower_call import TowerCall
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 API_PREFIX = "/v1/"
@@ -52,9 +54,15 @@ HTTP_STATUSES = {
 class RestApi:
     """Answers requests of whatever HTTP server carries them. Safe for any number of threads."""
 
-    def __init__(self, current: Current, metrics: Metrics) -> None:
+    def __init__(self, current: Current, metrics: Metrics, pool: WorkerPool) -> None:
+        """Args:
+        current: what is being served.
+        metrics: of the server, which it counts in and shows.
+        pool: that inference runs on, with that over gRPC and within the same limits.
+        """
         self._current = current
         self._metrics = metrics
+        self._pool = pool
 
     def answer(self, method: str, path: str, body: bytes) -> Reply:
         """The answer to one request.
@@ -71,29 +79,41 @@ class RestApi:
         if not path.lower().startswith(API_PREFIX):
             return error_reply(HTTPStatus.NOT_FOUND, f"Not found: {path}")
         try:
-            content = self._inference(path, body) if method == "POST" else self._page(path)
+            content = self._admitted(path, body) if method == "POST" else _encoded(self._page(path))
         except RequestError as error:
             return error_reply(HTTP_STATUSES.get(error.status, HTTPStatus.INTERNAL_SERVER_ERROR), error.message)
-        return Reply(HTTPStatus.OK, json.dumps(content, indent=4).encode())
+        return Reply(HTTPStatus.OK, content)
+
+    def _admitted(self, path: str, body: bytes) -> bytes:
+        if self._pool.full:
+            self._metrics.refused.labels(FULL.name).inc()
+            raise RequestError(FULL, FULL_MESSAGE)
+        content: bytes = self._pool.submit(lambda: _encoded(self._inference(path, body))).result()
+        return content
 
     def _inference(self, path: str, body: bytes) -> dict[str, Any]:
         found = INFERENCE.fullmatch(path)
         if found is None:
             raise invalid(f"Malformed request: POST {path}")
         spec, method = _spec(found), found["method"].lower()
-        with self._metrics.request(spec.name, method, "REST"):
+        with self._metrics.request(spec.name, method, "REST") as counted:
             document = parse(body)
             signature = json_requests.signature_name(document) or SERVING_DEFAULT
             if method == "predict":
-                return self._predict(spec, signature, document)
+                return self._predict(spec, signature, document, counted)
             request = json_requests.examples_input(document)
-            tower = model_spec.find_release(self._current, spec).tower
+            tower = TowerCall(model_spec.find_release(self._current, spec).tower, counted.ran)
             if method == "classify":
-                return json_requests.classify_answer(examples.classify(tower, signature, request))
-            return json_requests.regress_answer(examples.regress(tower, signature, request))
+                answer = json_requests.classify_answer(examples.classify(tower, signature, request))
+            else:
+                answer = json_requests.regress_answer(examples.regress(tower, signature, request))
+            counted.had(examples.count(request))
+            return answer
 
-    def _predict(self, spec: model_pb2.ModelSpec, signature: str, document: Mapping[str, Any]) -> dict[str, Any]:
-        tower = model_spec.find_release(self._current, spec).tower
+    def _predict(
+        self, spec: model_pb2.ModelSpec, signature: str, document: Mapping[str, Any], counted: ModelRequest
+    ) -> dict[str, Any]:
+        tower = TowerCall(model_spec.find_release(self._current, spec).tower, counted.ran)
         if signature not in tower.signature_defs:
             raise invalid(f'Serving signature name: "{signature}" not found in signature def')
         inputs = tower.signature_defs[signature].inputs
@@ -134,6 +154,10 @@ def _spec(found: re.Match[str]) -> model_pb2.ModelSpec:
             raise invalid(f"Failed to convert version: {found['version']} to numeric.")
         spec.version.value = int(found["version"])
     return spec
+
+
+def _encoded(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, indent=4).encode()
 
 
 def _to_dict(message: Any) -> dict[str, Any]:

@@ -87,7 +87,7 @@ class Server:
         self._health = health.HealthServicer()
         self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         pool = WorkerPool(config.max_concurrent, config.max_queued)
-        self._admission = Admission(pool, self.metrics.refused)
+        self._admission = Admission(pool, self.metrics.refused, self._health)
         self._receiving = Receiving(config.receive_seconds)
         # Outermost first. Receiving hands the others one message a call.
         interceptors: list[grpc.ServerInterceptor] = [
@@ -139,7 +139,7 @@ class Server:
         self.rest_address: str | None = None
         if config.rest_port is not None:
             try:
-                api = RestApi(self._current, self.metrics)
+                api = RestApi(self._current, self.metrics, pool)
                 self._rest = HttpServer(config.host, config.rest_port, api.answer, tokens)
             except OSError as error:
                 self._server.stop(0)

@@ -10,6 +10,7 @@ import grpc
 
 from serving import answer_bytes
 from serving.config import ServingConfig
+from serving.deadlines import check_awaited
 from serving.fallbacks import Fallback
 from serving.filters import Filter
 from serving.metrics import Metrics
@@ -17,7 +18,7 @@ from serving.proto import retrieval_pb2
 from serving.query_inputs import Values
 from serving.retriever import Answer, Retriever, Truncation
 from serving.served import Current, Served
-from serving.status import RequestError, refuse
+from serving.status import RequestError, cut, refuse
 
 SERVICE = retrieval_pb2.DESCRIPTOR.services_by_name["RetrievalService"].full_name
 DEFAULT_K = 10
@@ -87,6 +88,7 @@ class RetrievalService:
             refuse(context, grpc.StatusCode.INVALID_ARGUMENT, message)
         results = []
         for one in request.requests:
+            check_awaited(context)
             started = time.perf_counter()
             try:
                 _check_leaves_the_release_to_the_batch(one)
@@ -233,5 +235,5 @@ def _response(retriever: Retriever, label: str, answer: Answer) -> retrieval_pb2
 
 def _refused(status: grpc.StatusCode, message: str) -> bytes:
     code, _ = status.value
-    result: bytes = retrieval_pb2.RecommendResult(code=code, message=message).SerializeToString()
+    result: bytes = retrieval_pb2.RecommendResult(code=code, message=cut(message)).SerializeToString()
     return result

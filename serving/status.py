@@ -23,7 +23,12 @@ def invalid(message: str) -> RequestError:
     return RequestError(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
+def cut(message: str) -> str:
+    """A message for the caller, no longer than one may be."""
+    return message if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE] + "..."
+
+
 def refuse(context: grpc.ServicerContext, status: grpc.StatusCode, message: str) -> NoReturn:
     """Ends the call with a status and a message for the caller."""
-    context.abort(status, message if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE] + "...")
+    context.abort(status, cut(message))
     raise AssertionError("gRPC's abort has returned")

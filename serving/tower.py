@@ -92,8 +92,8 @@ class Tower:
         self._lite = lite
         return True
 
-    def predict(self, signature: str, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
-        """Calls a signature, inputs and outputs by their names in it.
+    def predict(self, signature: str, inputs: Mapping[str, NDArray], timeout: float = math.inf) -> dict[str, NDArray]:
+        """Calls a signature, inputs and outputs by their names in it; of `timeout` see `embed`.
 
         Raises:
           tf.errors.OpError, ValueError, TypeError: the signature refuses the inputs.

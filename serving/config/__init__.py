@@ -65,7 +65,7 @@ class ServingConfig(Frozen):
     processes: PositiveInt = 1  # that share the port; each loads the release and keeps about one core busy
     max_concurrent: PositiveInt = 8  # requests that run at a time
     max_queued: NonNegativeInt = 64  # requests that wait beyond these; one more is refused
-    receive_seconds: PositiveFloat = 10.0  # a call whose message has not come by then is cancelled
+    receive_seconds: PositiveFloat = 10.0  # a call whose message has not come by then, the queue included, is cancelled
     tls: TlsConfig | None = None  # None: plain text
     token_file: PathField | None = None  # one token a line; None: anybody may ask
     tower: TowerConfig | None = None  # None: the tower runs in this process

@@ -11,16 +11,29 @@ import tensorflow as tf
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2
 from tensorflow.core.framework import tensor_pb2
-from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    input_pb2,
+    predict_pb2,
+    regression_pb2,
+)
 
 from serving.proto import retrieval_pb2
+from tests.unit.serving import tiny
 
 RECOMMEND = "/retrieval.v1.RetrievalService/Recommend"
+BATCH = "/retrieval.v1.RetrievalService/RecommendBatch"
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
+CLASSIFY = "/tensorflow.serving.PredictionService/Classify"
+REGRESS = "/tensorflow.serving.PredictionService/Regress"
+MULTI = "/tensorflow.serving.PredictionService/MultiInference"
 METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
 STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 HEALTH = "/grpc.health.v1.Health/Check"
-PATHS = (RECOMMEND, PREDICT, METADATA, STATUS, HEALTH)
+PATHS = (RECOMMEND, BATCH, PREDICT, CLASSIFY, REGRESS, MULTI, METADATA, STATUS, HEALTH)
 OTHER_PATHS = ("/", "/retrieval.v1.RetrievalService/recommend", "/%00/x", "/a/b/c", "/retrieval.v1.RetrievalService/")
 
 INVALID, FULL = StatusCode.INVALID_ARGUMENT, StatusCode.RESOURCE_EXHAUSTED
@@ -46,6 +59,7 @@ GOOD_ROW = {
     "history": tf.make_tensor_proto([["i1"]]),
     "time": tf.make_tensor_proto([5], dtype=tf.int64),
 }
+ONE_EXAMPLE = input_pb2.Input(example_list={"examples": [tiny.example(x=[1.0])]})
 
 
 class Attack(NamedTuple):
@@ -89,7 +103,7 @@ def recommend(right: frozenset[StatusCode], **fields: Any) -> Attack:
 
 
 def empty(chance: random.Random) -> Attack:
-    path = chance.choice((RECOMMEND, PREDICT, METADATA, STATUS))
+    path = chance.choice((RECOMMEND, PREDICT, CLASSIFY, REGRESS, MULTI, METADATA, STATUS))
     return Attack(path, b"", frozenset({INVALID}))
 
 
@@ -183,8 +197,65 @@ def examples(chance: random.Random) -> Attack:
     return predict(frozenset({StatusCode.OK, INVALID}), inputs, signature_name=signature)
 
 
+def batch(chance: random.Random) -> Attack:
+    """Each request in it is wrong by itself, which is told beside the other answers."""
+    count = chance.choice((0, 1, 5, 64, 65))
+    attacks = [chance.choice((amount, numbers, kinds, texts))(chance) for _ in range(min(count, 5))]
+    requests = [retrieval_pb2.RecommendRequest.FromString(one.message) for one in attacks]
+    requests += [retrieval_pb2.RecommendRequest()] * (count - len(requests))
+    message = retrieval_pb2.RecommendBatchRequest(requests=requests).SerializeToString()
+    return Attack(BATCH, message, frozenset({StatusCode.OK if count <= 64 else INVALID}))
+
+
+def feature(chance: random.Random) -> tf.train.Feature:
+    kind = chance.randrange(4)
+    if kind == 0:
+        return tf.train.Feature(float_list={"value": chance.choices(NUMBERS, k=chance.choice((0, 1, 1, 1000)))})
+    if kind == 1:
+        return tf.train.Feature(bytes_list={"value": [chance.choice(EVIL_BYTES)]})
+    return tf.train.Feature() if kind == 2 else tf.train.Feature(int64_list={"value": [-(2**63)]})
+
+
+def inputs(chance: random.Random) -> input_pb2.Input:
+    """Examples for signatures that take one float x, and perhaps x2."""
+    rows = [
+        tf.train.Example(features={"feature": {chance.choice(("x", "x2", "", "\x00")): feature(chance)}})
+        for _ in range(chance.choice((0, 1, 1, 3, 300)))
+    ]
+    kind = chance.randrange(3)
+    if kind == 0:
+        return input_pb2.Input()
+    if kind == 1:
+        return input_pb2.Input(example_list={"examples": rows})
+    context = tf.train.Example(features={"feature": {"x": feature(chance)}})
+    return input_pb2.Input(example_list_with_context={"examples": rows, "context": context})
+
+
+def inference(chance: random.Random) -> Attack:
+    signatures = ("classify", "regress", "regress", "serving_default", "item_examples", "", "x" * 100_000)
+    given, path, right = inputs(chance), chance.choice((CLASSIFY, REGRESS, MULTI)), {StatusCode.OK, INVALID}
+    if path != MULTI:
+        kind = classification_pb2.ClassificationRequest if path == CLASSIFY else regression_pb2.RegressionRequest
+        request = kind(model_spec={"name": "tiny", "signature_name": chance.choice(signatures)}, input=given)
+        return Attack(path, request.SerializeToString(), frozenset(right))
+    methods = ("tensorflow/serving/classify", "tensorflow/serving/regress", "tensorflow/serving/predict", "", "\x00")
+    tasks = [
+        inference_pb2.InferenceTask(
+            model_spec={
+                "name": chance.choice(("tiny", "tiny", "tiny", "")),
+                "signature_name": chance.choice(signatures),
+            },
+            method_name=chance.choice(methods),
+        )
+        for _ in range(chance.choice((0, 1, 2, 100)))
+    ]
+    message = inference_pb2.MultiInferenceRequest(tasks=tasks, input=given).SerializeToString()
+    return Attack(path, message, frozenset(right | {StatusCode.UNIMPLEMENTED}))
+
+
 KINDS: tuple[Callable[[random.Random], Attack], ...] = (
-    noise, mutated, mutated, empty, amount, numbers, kinds, texts, no_utf8, tensors, tensors, specs, examples,
+    noise, mutated, mutated, empty, amount, numbers, kinds, texts, no_utf8, tensors, tensors, specs, examples, batch,
+    inference, inference,
 )  # fmt: skip
 GOOD = (
     *[
@@ -192,6 +263,26 @@ GOOD = (
         for features in ({}, {"w": {"floats": {"values": [1.0]}}, "tags": {"strings": {"values": ["a", "b"]}}})
     ],
     (PREDICT, predict_pb2.PredictRequest(model_spec={"name": "tiny"}, inputs=GOOD_ROW).SerializeToString()),
+    (BATCH, retrieval_pb2.RecommendBatchRequest(requests=[{"query_id": "alice", "k": 2}] * 2).SerializeToString()),
+    *[
+        (path, kind(model_spec={"name": "tiny", "signature_name": name}, input=ONE_EXAMPLE).SerializeToString())
+        for path, kind, name in (
+            (CLASSIFY, classification_pb2.ClassificationRequest, "classify"),
+            (REGRESS, regression_pb2.RegressionRequest, "regress"),
+        )
+    ],
+    (
+        MULTI,
+        inference_pb2.MultiInferenceRequest(
+            tasks=[
+                {
+                    "model_spec": {"name": "tiny", "signature_name": "regress"},
+                    "method_name": "tensorflow/serving/regress",
+                }
+            ],
+            input=ONE_EXAMPLE,
+        ).SerializeToString(),
+    ),
     (
         METADATA,
         get_model_metadata_pb2.GetModelMetadataRequest(

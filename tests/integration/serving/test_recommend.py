@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, NoReturn
 
 import grpc
 import pytest
@@ -11,7 +12,7 @@ from serving.client import Recommendations, Request, RetrievalClient, RetrievalE
 from serving.config import ServingConfig
 from serving.metrics import Metrics
 from serving.proto import retrieval_pb2, retrieval_pb2_grpc
-from serving.retriever import load_release
+from serving.retriever import Answer, Retriever, load_release
 from serving.served import Current, Served
 from serving.service import RetrievalService
 from tests.unit.serving import tiny
@@ -22,8 +23,10 @@ MANY = 2000
 class Running:
     """A server of two releases, the first by its label "stable" too, with a client."""
 
-    def __init__(self, client: RetrievalClient, address: str, first: int, second: int) -> None:
-        self.client, self.address, self.first, self.second = client, address, first, second
+    def __init__(
+        self, client: RetrievalClient, service: RetrievalService, address: str, first: int, second: int
+    ) -> None:
+        self.client, self.service, self.address, self.first, self.second = client, service, address, first, second
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +44,12 @@ def running(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[R
     )
     server = grpc.server(ThreadPoolExecutor(2))
     config = ServingConfig(max_k=100, max_exclude=1500, max_batch=6)
-    RetrievalService(current, config, Metrics(current)).add_to(server)
+    service = RetrievalService(current, config, Metrics(current))
+    service.add_to(server)
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     with RetrievalClient(address, timeout=30) as client:
-        yield Running(client, address, first, second)
+        yield Running(client, service, address, first, second)
     server.stop(None)
 
 
@@ -182,6 +186,22 @@ def test_times(running: Running) -> None:
     assert answer.rest_us > 0
 
 
+class Leaving:
+    """A call whose caller waits for two answers: then his deadline has passed, or he is gone."""
+
+    def __init__(self, answered: list[str], late: bool) -> None:
+        self.answered, self.late = answered, late
+
+    def time_remaining(self) -> float:
+        return 0.0 if self.late and len(self.answered) == 2 else 5.0
+
+    def is_active(self) -> bool:
+        return self.late or len(self.answered) < 2
+
+    def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
+        raise RuntimeError(code.name)
+
+
 class TestBatch:
     def test_each_has_its_own_status(self, running: Running) -> None:
         answers = running.client.recommend_batch(
@@ -235,6 +255,26 @@ class TestBatch:
     def test_refused_as_a_whole(self, running: Running, count: int, more: dict, message: str) -> None:
         with pytest.raises(RetrievalError, match=f"^{message}$"):
             running.client.recommend_batch([Request(query_id="alice")] * count, **more)
+
+    @pytest.mark.parametrize("late", [True, False])
+    def test_ends_when_nobody_waits_for_it(self, running: Running, monkeypatch: pytest.MonkeyPatch, late: bool) -> None:
+        answered: list[str] = []
+        recommend = Retriever.recommend
+
+        def counted(retriever: Retriever, **arguments: Any) -> Answer:
+            answered.append(arguments["query_id"])
+            return recommend(retriever, **arguments)
+
+        monkeypatch.setattr(Retriever, "recommend", counted)
+        batch = retrieval_pb2.RecommendBatchRequest(requests=[{"query_id": name} for name in "abcde"])
+        with pytest.raises(RuntimeError, match=r"^DEADLINE_EXCEEDED$"):
+            running.service.recommend_batch(batch, Leaving(answered, late))  # type: ignore[arg-type]
+        assert answered == ["a", "b"]
+
+    def test_long_messages_are_cut(self, running: Running) -> None:
+        (answer,) = running.client.recommend_batch([Request(features={"x" * 2000: "y"})])
+        assert isinstance(answer, RetrievalError)
+        assert answer.message == f"feature '{'x' * 991}..."  # 1000 characters and the dots
 
     def test_nothing_asked(self, running: Running) -> None:
         assert running.client.recommend_batch([]) == []

@@ -149,7 +149,7 @@ def test_bytes_that_are_no_request_do_no_harm(running: Running, content: bytes) 
         call = channel.unary_unary("/retrieval.v1.RetrievalService/Recommend")
         with pytest.raises(grpc.RpcError) as raised:
             call(content, timeout=30)
-    assert raised.value.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.INVALID_ARGUMENT)
+    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert len(running.client.recommend(query_id="alice", k=1).items) == 1
 
 

@@ -10,14 +10,16 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import Counter
 
-from serving.admission import WorkerPool
+from serving.admission import Admission, WorkerPool
 
 ECHO = "/test.Echo/Echo"
 
 
-def refusals() -> Counter:
-    """Counts what an Admission refuses."""
-    return Counter("refused", "Refused calls.", ["code"], registry=None)
+HEALTH = health.HealthServicer()
+
+
+def admission(pool: WorkerPool) -> Admission:
+    return Admission(pool, Counter("refused", "Refused calls.", ["code"], registry=None), HEALTH)
 
 
 def parse(message: bytes) -> health_pb2.HealthCheckRequest:
@@ -37,7 +39,7 @@ def serving(
         lambda request, context: echo(request), parse, health_pb2.HealthCheckRequest.SerializeToString
     )
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("test.Echo", {"Echo": handler})])
-    health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), server)
+    health_pb2_grpc.add_HealthServicer_to_server(HEALTH, server)
     if credentials is None:
         port = server.add_insecure_port("127.0.0.1:0")
     else:

@@ -5,14 +5,14 @@ import grpc
 import pytest
 
 from serving.access import AccessError, TokenCheck, Tokens, server_credentials
-from serving.admission import Admission, WorkerPool
+from serving.admission import WorkerPool
 from serving.client import RetrievalClient, RetrievalError
 from serving.config import ServingConfig, TlsConfig
 from serving.receiving import Receiving
 from serving.server import Server, ServerError
 from tests.unit.serving import certificates
 from tests.unit.serving.certificates import Pair
-from tests.unit.serving.echo import ECHO, healthy, message, refusals, serving, status_of
+from tests.unit.serving.echo import ECHO, admission, healthy, message, serving, status_of
 
 UNAUTHENTICATED = (
     grpc.StatusCode.UNAUTHENTICATED,
@@ -61,7 +61,7 @@ def trusting(authority: Pair, own: Pair | None = None) -> grpc.ChannelCredential
 def test_tls(authority: Pair, server: Pair, stranger: Pair) -> None:
     pool = WorkerPool(2, 2)
     credentials = server_credentials(TlsConfig(certificate=server.certificate, key=server.key))
-    with serving(pool, [Admission(pool, refusals()), Receiving(30)], credentials=credentials) as address:
+    with serving(pool, [admission(pool), Receiving(30)], credentials=credentials) as address:
         assert ask(address, trusting(authority)) is grpc.StatusCode.OK
         assert ask(address, trusting(stranger)) is grpc.StatusCode.UNAVAILABLE
         assert ask(address, None) is grpc.StatusCode.UNAVAILABLE
@@ -70,10 +70,32 @@ def test_tls(authority: Pair, server: Pair, stranger: Pair) -> None:
 def test_mutual_tls(authority: Pair, server: Pair, client: Pair, stranger: Pair) -> None:
     pool = WorkerPool(2, 2)
     tls = TlsConfig(certificate=server.certificate, key=server.key, client_ca=authority.certificate)
-    with serving(pool, [Admission(pool, refusals()), Receiving(30)], credentials=server_credentials(tls)) as address:
+    with serving(pool, [admission(pool), Receiving(30)], credentials=server_credentials(tls)) as address:
         assert ask(address, trusting(authority, client)) is grpc.StatusCode.OK
         assert ask(address, trusting(authority, stranger)) is grpc.StatusCode.UNAVAILABLE
         assert ask(address, trusting(authority)) is grpc.StatusCode.UNAVAILABLE
+
+
+def test_bundle_of_authorities_with_comments(
+    tmp_path: Path, authority: Pair, server: Pair, client: Pair, stranger: Pair
+) -> None:
+    bundle = tmp_path / "bundle.pem"
+    certificate = authority.certificate.read_bytes()
+    bundle.write_bytes(
+        stranger.certificate.read_bytes() + "# F\u0151tan\u00fas\u00edtv\u00e1ny\n".encode() + certificate
+    )
+    pool = WorkerPool(2, 2)
+    credentials = server_credentials(TlsConfig(certificate=server.certificate, key=server.key, client_ca=bundle))
+    with serving(pool, [admission(pool), Receiving(30)], credentials=credentials) as address:
+        assert ask(address, trusting(authority, client)) is grpc.StatusCode.OK
+        assert ask(address, trusting(authority)) is grpc.StatusCode.UNAVAILABLE
+
+
+def test_bundle_with_a_damaged_certificate(tmp_path: Path, authority: Pair, server: Pair) -> None:
+    bundle, certificate = tmp_path / "bundle.pem", authority.certificate.read_text()
+    bundle.write_text(certificate + certificate.replace("MII", "MIX", 1))
+    with pytest.raises(AccessError, match=r"serving\.tls\.client_ca: .*bundle\.pem holds no certificate in PEM form"):
+        server_credentials(TlsConfig(certificate=server.certificate, key=server.key, client_ca=bundle))
 
 
 @pytest.mark.parametrize("key", ["certificate", "key", "client_ca"])
@@ -111,9 +133,9 @@ class TestTokens:
         file = tmp_path_factory.mktemp("tokens") / "tokens"
         file.write_text("\nold-token\n  new.token~/+=  \r\n\n")
         pool = WorkerPool(2, 2)
-        admission = Admission(pool, refusals())
+        admitting = admission(pool)
         with (
-            serving(pool, [TokenCheck(Tokens(file), admission), admission, Receiving(30)]) as address,
+            serving(pool, [TokenCheck(Tokens(file), admitting), admitting, Receiving(30)]) as address,
             grpc.insecure_channel(address) as channel,
         ):
             yield channel
@@ -175,8 +197,8 @@ class TestTokens:
 def test_our_client_brings_both(tmp_path: Path, authority: Pair, server: Pair) -> None:
     (tmp_path / "tokens").write_text("token")
     pool = WorkerPool(2, 2)
-    admission = Admission(pool, refusals())
-    interceptors = [TokenCheck(Tokens(tmp_path / "tokens"), admission), admission, Receiving(30)]
+    admitting = admission(pool)
+    interceptors = [TokenCheck(Tokens(tmp_path / "tokens"), admitting), admitting, Receiving(30)]
     credentials = server_credentials(TlsConfig(certificate=server.certificate, key=server.key))
     with serving(pool, interceptors, credentials=credentials) as address:
         for token, status in (("token", "UNIMPLEMENTED"), ("other", "UNAUTHENTICATED"), (None, "UNAUTHENTICATED")):

@@ -1,12 +1,13 @@
 import threading
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import grpc
 from grpc_health.v1 import health_pb2
 
-from serving.admission import Admission, WorkerPool
+from serving.admission import WorkerPool, came_in
 from serving.receiving import Receiving
-from tests.unit.serving.echo import ECHO, healthy, message, refusals, serving, status_of, until
+from tests.unit.serving.echo import ECHO, admission, healthy, message, serving, status_of, until
 
 OVERLOAD = (
     grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -32,7 +33,7 @@ class Gate:
 def test_what_is_beyond_the_limits_is_refused_at_once_and_the_rest_is_answered_in_order() -> None:
     gate, pool = Gate(), WorkerPool(threads=1, queued=3)
     with (
-        serving(pool, [Admission(pool, refusals()), Receiving(30)], gate) as address,
+        serving(pool, [admission(pool), Receiving(30)], gate) as address,
         grpc.insecure_channel(address) as channel,
         ThreadPoolExecutor(16) as clients,
     ):
@@ -57,7 +58,7 @@ def test_what_is_beyond_the_limits_is_refused_at_once_and_the_rest_is_answered_i
 def test_requests_that_are_given_up_leave_no_trace() -> None:
     gate, pool = Gate(), WorkerPool(threads=1, queued=1)
     with (
-        serving(pool, [Admission(pool, refusals()), Receiving(30)], gate) as address,
+        serving(pool, [admission(pool), Receiving(30)], gate) as address,
         grpc.insecure_channel(address) as channel,
     ):
         echo = channel.unary_unary(ECHO)
@@ -77,9 +78,20 @@ def test_requests_that_are_given_up_leave_no_trace() -> None:
 def test_unknown_methods_are_unimplemented() -> None:
     pool = WorkerPool(threads=1, queued=0)
     with (
-        serving(pool, [Admission(pool, refusals()), Receiving(30)]) as address,
+        serving(pool, [admission(pool), Receiving(30)]) as address,
         grpc.insecure_channel(address) as channel,
     ):
         for method in ("/test.Echo/Other", "/grpc.health.v1.Health/Other", "/x"):
             status, _ = status_of(lambda method=method: channel.unary_unary(method)(b"", timeout=30))
             assert status is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_request_knows_since_when_it_waits() -> None:
+    pool, go = WorkerPool(threads=1, queued=1), threading.Event()
+    pool.submit(go.wait)
+    before = time.monotonic()
+    waiting = pool.submit(came_in)
+    after = time.monotonic()
+    go.set()
+    assert before <= waiting.result() <= after
+    pool.shutdown()

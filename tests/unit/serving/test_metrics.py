@@ -30,6 +30,33 @@ def test_requests_to_the_model() -> None:
     buckets = lines(metrics, ':tensorflow:serving:request_latency_bucket{API="Predict",entrypoint="GRPC",le="18.0"')
     assert len(buckets) == 2  # of "m" and of "other"
     assert lines(metrics, ':tensorflow:serving:request_latency_bucket{API="predict"') == []
+    assert lines(metrics, "# TYPE :tensorflow:serving:request_count ") == [
+        "# TYPE :tensorflow:serving:request_count counter"
+    ]
+
+
+def test_the_towers_part_in_requests() -> None:
+    metrics = Metrics(Current("m"))
+    with metrics.request("m", "MultiInference", "GRPC") as counted:
+        counted.ran(20.0)
+        counted.ran(100.0)
+        counted.had(3)
+    with metrics.request("m", "regress", "REST") as counted:
+        counted.ran(7.0)
+        counted.had(9)
+    runtime = ":tensorflow:serving:runtime_latency"
+    assert lines(metrics, f"{runtime}_sum") == [
+        f'{runtime}_sum{{API="MultiInference",model_name="m",runtime="TF1"}} 120.0',
+        f'{runtime}_sum{{API="Regress",model_name="m",runtime="TF1"}} 7.0',
+    ]
+    examples = ":tensorflow:serving:request_example_count"
+    assert lines(metrics, f"{examples}_total{{") == [f'{examples}_total{{model="m"}} 12.0']
+    assert lines(metrics, f"# TYPE {examples}_total") == [f"# TYPE {examples}_total counter"]
+    limits = {"2.0": 0, "4.0": 1, "8.0": 1, "16.0": 2, "16384.0": 2, "+Inf": 2}
+    buckets = lines(metrics, f"{examples}s_bucket{{")
+    assert len(buckets) == 16
+    for limit, count in limits.items():
+        assert f'{examples}s_bucket{{le="{limit}",model="m"}} {count:.1f}' in buckets
 
 
 def test_releases_are_read_at_the_scrape() -> None:

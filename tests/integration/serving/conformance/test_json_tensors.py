@@ -10,7 +10,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import classification_pb2, input_pb2, regression_pb2
 
-from serving import json_requests
+from serving import json_requests, json_tensors
 from serving.json_tensors import parse
 from serving.status import RequestError
 
@@ -122,6 +122,41 @@ def test_hostile_bodies() -> None:
     deep = '{"instances": ' + "[" * 40 + "]" * 40 + "}"
     assert refusal(deep, x=tf.int32).endswith("Encountered list at unexpected level: 32 expected < 32")
     assert len(refusal(json.dumps({"instances": "x" * 10_000}), x=tf.string)) < 400
+
+
+def test_what_is_wrong_beside_deep_nesting_is_shown_in_short() -> None:
+    nested: list = []
+    for _ in range(5000):  # deeper than json.dumps goes
+        nested = [nested]
+    with pytest.raises(RequestError) as raised:
+        json_requests.predict_inputs({"instances": 1, "x": nested}, {})
+    shown = '{"instances": 1, "x": ' + "[" * 178  # 200 characters
+    assert raised.value.message == f"JSON Value: {shown}... Expecting 'instances' to be an list/array"
+
+
+@pytest.mark.parametrize("text", ['{"instances": [1,2,3,4,5]}', '{"inputs": [[1,2,3],[4,5,6]]}'])
+def test_more_elements_than_are_taken(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_tensors, "MAX_ELEMENTS", 6)
+    read(text, x=tf.int32)
+    monkeypatch.setattr(json_tensors, "MAX_ELEMENTS", 4)
+    assert refusal(text, x=tf.int32).endswith("a tensor has more than 4 elements")
+
+
+def test_more_lists_and_objects_than_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_tensors, "MAX_ELEMENTS", 4)
+    assert parse(b'{"x": [{}, []]}') == {"x": [{}, []]}
+    with pytest.raises(RequestError, match="the document has more than 4 lists and objects"):
+        parse(b'{"x": [{}, [], []]}')
+
+
+@pytest.mark.parametrize("text", ["[{},{},{}]", '[{"a": [1]},{}]', '[{"a": [1,2]}]', '[{"a": 1, "b": "x"}]'])
+def test_more_values_in_examples_than_are_taken(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = parse(f'{{"examples": {text}}}'.encode())
+    monkeypatch.setattr(json_requests, "MAX_ELEMENTS", 3)
+    json_requests.examples_input(document)
+    monkeypatch.setattr(json_requests, "MAX_ELEMENTS", 2)
+    with pytest.raises(RequestError, match="the examples have more than 2 values"):
+        json_requests.examples_input(document)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,18 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from serving.client import RetrievalClient
 from serving.config import ServingConfig
 from serving.server import Server, ServerError
+from serving.tower import Tower
 from tests.integration.serving.conformance.conftest import Running
-from tests.integration.serving.conformance.requests import predict, refused, row
+from tests.integration.serving.conformance.requests import example_list, predict, refused, row
+from tests.integration.serving.conformance.test_examples import (
+    CLASSIFY,
+    IN_CONTEXT,
+    REGRESS,
+    classification,
+    multi,
+    regression,
+    task,
+)
 
 SERVICES = (
     "tensorflow.serving.PredictionService",
@@ -61,6 +71,39 @@ def reflect(channel: grpc.Channel, **values: object) -> reflection_pb2.ServerRef
     request = reflection_pb2.ServerReflectionRequest(**values)
     stub = reflection_pb2_grpc.ServerReflectionStub(channel)
     return next(stub.ServerReflectionInfo(iter([request]), timeout=30))
+
+
+def test_the_towers_part_in_requests(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each way to ask for a signature is counted, and hands the caller's deadline to the tower."""
+    timeouts, answer = [], Tower.predict
+
+    def predicted(tower: Tower, signature: str, inputs: dict, timeout: float) -> dict:
+        timeouts.append(timeout)
+        return answer(tower, signature, inputs)
+
+    monkeypatch.setattr(Tower, "predict", predicted)
+    before, examples = metrics(running), example_list(2, 20)
+    running.prediction.Predict(predict("half_plus_two", {"x": row(1)}), timeout=20)
+    running.prediction.Classify(classification("classify", examples), timeout=20)
+    running.prediction.Regress(regression("regress", IN_CONTEXT), timeout=20)
+    tasks = (task("regress", REGRESS), task("classify", CLASSIFY))
+    running.prediction.MultiInference(multi(*tasks, examples=examples), timeout=20)
+    assert len(timeouts) == 5
+    assert 0 < min(timeouts) <= max(timeouts) < 21
+    document = {"signature_name": "regress", "examples": [{"x": 1.0}] * 3}
+    assert running.http.json("POST", "/v1/models/tiny:regress", document)[0] == 200
+    after, tf = metrics(running), ":tensorflow:serving:"
+
+    def rise(name: str) -> float:
+        return after[tf + name] - before.get(tf + name, 0)
+
+    counts = {"Predict": 1, "Classify": 1, "Regress": 2, "MultiInference": 2}  # two signatures, each run by itself
+    for api, count in counts.items():
+        assert rise(f'runtime_latency_count{{API="{api}",model_name="tiny",runtime="TF1"}}') == count
+    assert rise('request_latency_count{API="MultiInference",entrypoint="GRPC",model_name="tiny"}') == 1
+    assert rise('request_count{model_name="tiny",status="OK"}') == 5
+    assert rise('request_example_count_total{model="tiny"}') == 2 + 2 + 2 + 3
+    assert rise('request_example_counts_count{model="tiny"}') == 4
 
 
 def test_reflection(running: Running) -> None:
