@@ -19,7 +19,7 @@ from components.item_indexer.component import ItemIndexer
 from components.negative_sampler.component import NegativeSampler
 from components.release_pusher.component import ReleasePusher
 from components.release_validator.component import ReleaseValidator
-from components.resolvers import LatestBefore, LatestBlessedBefore, LatestPushed
+from components.resolvers import LatestBefore, LatestBlessed, LatestBlessedBefore, LatestPushed
 from components.retrieval_evaluator.component import RetrievalEvaluator
 from components.schema.component import CuratedSchema
 from components.span_gate.component import SpanGate
@@ -147,7 +147,7 @@ def _span_gate(
 
 
 def _latest_blessed_model(config: PipelineConfig, span: int) -> tfx.dsl.Resolver:
-    strategy: dict[str, Any] = {"strategy_class": tfx.dsl.experimental.LatestBlessedModelStrategy}
+    strategy: dict[str, Any] = {"strategy_class": LatestBlessed}
     if isinstance(config.data.split, SplitBySpan):
         strategy = {"strategy_class": LatestBlessedBefore, "config": {"span": span}}
     return tfx.dsl.Resolver(
@@ -259,7 +259,9 @@ def create_pipeline(
         code_fingerprint=source_fingerprint("components/release_validator", "components/release_pusher", "serving"),
     )
     latest_release = tfx.dsl.Resolver(
-        strategy_class=LatestPushed, release=tfx.dsl.Channel(type=RetrievalRelease)
+        strategy_class=LatestPushed,
+        config={"releases": str(config.releases)},
+        release=tfx.dsl.Channel(type=RetrievalRelease),
     ).with_id("LatestRelease")
     pusher = ReleasePusher(
         **released,
