@@ -83,7 +83,9 @@ def clean(home: Path, releases: Path, keep: int, *, dry_run: bool = False) -> Cl
         size = sum(_size(Path(artifact.uri)) for artifact in old)
         if not dry_run:
             _remove(metadata, old)
-    kept = {f"span {history[place].span}, {history[place].outcome}": why for place, why in sorted(reasons.items())}
+    kept = {
+        f"span {history[place].span}, {history[place].outcome(releases)}": why for place, why in sorted(reasons.items())
+    }
     return Cleaned(len(old), size, kept)
 
 

@@ -24,6 +24,7 @@ from components.retrieval_evaluator.component import RetrievalEvaluator
 from components.schema.component import CuratedSchema
 from components.span_gate.component import SpanGate
 from components.span_gate.config import distances
+from components.trainer.component import Trainer
 from pipeline.config import PipelineConfig
 from pipeline.metadata import METADATA
 from pipeline.stages import Stage
@@ -210,7 +211,7 @@ def create_pipeline(
     show = json.dumps(config.data.items.show)
     prepared = prepare(config, span)
     examples = prepared.example_gen.outputs["examples"]
-    trainer = tfx.components.Trainer(
+    trainer = Trainer(
         run_fn="models.trainer.run_fn",
         examples=prepared.negative_sampler.outputs["sampled_examples"],
         transform_graph=prepared.transform.outputs["transform_graph"],
@@ -224,7 +225,7 @@ def create_pipeline(
             "train": config.train.model_dump_json(),
             "negatives": config.negatives.model_dump_json(),
             "checkpoints": str(config.home / "checkpoints"),
-            "fingerprint": source_fingerprint("models"),
+            "fingerprint": source_fingerprint("models", "components/trainer"),
         },
         base_model=prepared.latest_blessed_model.outputs["model"] if _is_warm(config, span) else None,
     )
