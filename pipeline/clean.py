@@ -1,4 +1,4 @@
-"""Removing the artifacts of old runs."""
+"""Removing what old runs left."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Cleaned:
 
     Attributes:
       artifacts: how many.
-      bytes: of all their files.
+      bytes: of all their files, and of what is left over from runs beside them.
       kept: why each run that stays does, by model or examples.
     """
 
@@ -26,8 +26,24 @@ class Cleaned:
     kept: dict[str, str]
 
 
-def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
+
+
+def _leftovers(home: Path, oldest: float) -> list[Path]:
+    """What runs have left that is no artifact.
+
+    Args:
+      home: of the pipeline, in which no run is under way.
+      oldest: seconds since 1970, the start of the oldest run that stays.
+
+    Returns:
+      Each component's folder of unfinished work, and the logs and the checkpoints of abandoned trainings that were last
+      written before.
+    """
+    written = [path for folder in ("logs", "checkpoints") for path in (home / folder).glob("*")]
+    old = [path for path in written if path.stat().st_mtime < oldest]
+    return [*(home / "artifacts").glob("*/.system"), *old]
 
 
 def _why_kept(history: list[Entry], keep: int, releases: Path) -> dict[int, str]:
@@ -45,7 +61,7 @@ def _why_kept(history: list[Entry], keep: int, releases: Path) -> dict[int, str]
 
 
 def clean(home: Path, releases: Path, keep: int, *, dry_run: bool = False) -> Cleaned:
-    """Removes the artifacts of all runs but those in use.
+    """Removes the artifacts of all runs but those in use, and their logs, abandoned checkpoints and unfinished work.
 
     In use are those of the `keep` newest training runs, of a run whose release is still there, and of the last blessed
     model. What is removed is marked in the metadata first, so that TFX neither answers from it nor resolves it, and the
@@ -80,9 +96,16 @@ def clean(home: Path, releases: Path, keep: int, *, dry_run: bool = False) -> Cl
             for artifact in metadata.artifacts.values()
             if artifact.id not in used and Path(artifact.uri).is_dir() and root in Path(artifact.uri).absolute().parents
         ]
-        size = sum(_size(Path(artifact.uri)) for artifact in old)
+        oldest = min((history[place].started for place in reasons), default=0) / 1000
+        leftovers = _leftovers(home, oldest)
+        size = sum(_size(path) for path in (*(Path(artifact.uri) for artifact in old), *leftovers))
         if not dry_run:
             _remove(metadata, old)
+            for path in leftovers:
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
     kept = {
         f"span {history[place].span}, {history[place].outcome(releases)}": why for place, why in sorted(reasons.items())
     }

@@ -154,7 +154,7 @@ def clean(
     keep: Annotated[int, typer.Option(min=1, help="How many of the newest training runs to keep.")] = 10,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would be.")] = False,
 ) -> None:
-    """Remove the artifacts of old runs, but none of a release that is there or of the last blessed model."""
+    """Remove artifacts and logs of old runs, but none of a release that is there or of the last blessed model."""
     from pipeline.clean import clean as clean_artifacts
 
     loaded = load_config(config)
@@ -162,7 +162,7 @@ def clean(
     for run_, why in cleaned.kept.items():
         typer.echo(f"kept: {run_} ({why})")
     verb = "would remove" if dry_run else "removed"
-    typer.echo(f"{verb} {cleaned.artifacts} artifacts, {cleaned.bytes / 1e6:,.1f} MB")
+    typer.echo(f"{verb} {cleaned.artifacts} artifacts and what runs left beside them, {cleaned.bytes / 1e6:,.1f} MB")
 
 
 @app.command()
@@ -196,7 +196,7 @@ def check_served(
     token: Annotated[str | None, typer.Option(envvar="RETRIEVAL_TOKEN", help="Where the server wants one.")] = None,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the server to load the release.")] = 60,
 ) -> None:
-    """Ask a running server whether it answers with the newest release."""
+    """Ask a running server whether it answers with the newest release, or those pinned or with a share instead."""
     import grpc
 
     from pipeline.served import ServedError
@@ -208,10 +208,11 @@ def check_served(
     credentials = None if ca is None else grpc.ssl_channel_credentials(ca.read_bytes())
     try:
         with RetrievalClient(target, credentials=credentials, token=token) as client:
-            version = check(loaded.releases, loaded.name, client, wait)
+            answering = check(loaded.releases, loaded.name, loaded.serving.version_policy, client, wait)
     except ServedError as e:
         raise UserError(f"{target}: {e}") from e
-    typer.echo(f"{target} answers with release {version} of {loaded.name}")
+    said = ", ".join(f"{version} ({label})" if label else str(version) for label, version in answering.items())
+    typer.echo(f"{target} answers with release {said} of {loaded.name}")
 
 
 @app.command()

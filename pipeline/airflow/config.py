@@ -20,11 +20,13 @@ class ScheduleConfig(Frozen):
     every_hours: PositiveInt = 24  # length of a period
     first_span: NonNegativeInt = 0  # the span of the first period; each period's is one more
     poke_minutes: PositiveFloat = 5.0  # between two looks for a span's data
-    wait_hours: PositiveFloat = 24.0  # for a span's data, from the end of its period; then the run fails
+    wait_hours: PositiveFloat = 24.0  # for a span's data, from the first look for it; then the run fails
     retries: NonNegativeInt = 2  # of each task
     retry_minutes: PositiveFloat = 5.0  # before each retry
     timeout_hours: PositiveFloat = 6.0  # of one try of one task
     release_by_hours: PositiveFloat | None = None  # after a period's end; a later release is an SLA miss
+    keep_releases: PositiveInt | None = None  # the newest; older ones that nothing uses are removed after each release
+    keep_runs: PositiveInt | None = None  # the newest training runs; artifacts and logs of older ones are removed
     server: Address | None = None  # asked after each release whether it answers with it
     alert: tuple[str, ...] = Field(default=(), strict=False)  # a command; gets the message on its standard input
 

@@ -29,12 +29,17 @@ _DOC = """Retrains `{name}` on one span of data a period, of {config}.
 | train | from the last blessed model | |
 | evaluate | against the last blessed model | the model is not blessed |
 | release | publishes query tower and index as one version | a gate refuses the release |
-{check}| report | prints the history of runs; runs whatever the others did | |
+{check}{clean}| report | prints the history of runs; runs whatever the others did | |
 
 Whatever fails, the release before stays served. Clear a task to run it and what follows again: what is done
 already comes from the cache.
 """
 _CHECK_DOC = "| check_served | asks {server} for recommendations of that version | |\n"
+_CLEAN_COMMANDS = {"prune": ("release", "prune"), "clean": ("clean",)}
+_CLEAN_DOCS = {
+    "prune": "| prune | removes releases older than the newest {keep} that nothing uses | |\n",
+    "clean": "| clean | removes artifacts and logs of runs older than the newest {keep} that nothing uses | |\n",
+}
 
 
 def make_dag(
@@ -64,6 +69,11 @@ def make_dag(
     schedule = config.schedule
     if schedule is None:
         raise ConfigError(f"{path}: schedule: missing, but a DAG needs it")
+    clean_up = {
+        task: keep
+        for task, keep in (("prune", schedule.keep_releases), ("clean", schedule.keep_runs))
+        if keep is not None
+    }
     dag = DAG(
         dag_id=config.name,
         schedule=schedule.period,
@@ -89,6 +99,7 @@ def make_dag(
             poke=schedule.poke_minutes,
             wait=schedule.wait_hours,
             check=_CHECK_DOC.format(server=schedule.server) if schedule.server else "",
+            clean="".join(_CLEAN_DOCS[task].format(keep=keep) for task, keep in clean_up.items()),
         ),
         tags=["retrieval"],
     )
@@ -118,6 +129,8 @@ def make_dag(
             )
         if schedule.server is not None:
             tasks.append(CommandOperator(task_id="check_served", **call("check-served", "--address", schedule.server)))
+        for task, keep in clean_up.items():
+            tasks.append(CommandOperator(task_id=task, **call(*_CLEAN_COMMANDS[task], "--keep", str(keep))))
         # A teardown runs whatever came before and has no say in whether the run succeeded.
         chain(*tasks, CommandOperator(task_id="report", **call("history")).as_teardown())
     return dag

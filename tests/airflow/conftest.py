@@ -55,7 +55,7 @@ class Airflow:
             connection.close()
 
     def wait_for_run(self, dag: str, seconds: float) -> dict[str, str | None]:
-        """Waits for the end of a DAG's only run; returns the state of each task, and prints the logs of those failed."""
+        """Waits for the end of a DAG's only run; returns each task's state and prints the logs of those failed."""
         deadline = time.monotonic() + seconds
         statement = "select task_id, state from task_instance where dag_id = %s"
         while self.query("select state from dag_run where dag_id = %s", dag) not in ([("success",)], [("failed",)]):
@@ -165,14 +165,14 @@ def _run(home: Path) -> Iterator[Airflow]:
         "AIRFLOW__SCHEDULER__DAG_DIR_LIST_INTERVAL": "1",
         "AIRFLOW__SCHEDULER__PARSING_PROCESSES": "1",
         # A DAG of TFX's runner imports TensorFlow.
-        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "120",
-        "AIRFLOW__CORE__DAG_FILE_PROCESSOR_TIMEOUT": "150",
-        # Deaths are noticed in seconds instead of minutes.
+        "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "300",
+        "AIRFLOW__CORE__DAG_FILE_PROCESSOR_TIMEOUT": "330",
+        # Deaths are noticed in seconds instead of minutes; a busy machine may keep a heartbeat waiting as long as that.
         "AIRFLOW__SCHEDULER__JOB_HEARTBEAT_SEC": "2",
         "AIRFLOW__SCHEDULER__LOCAL_TASK_JOB_HEARTBEAT_SEC": "2",
-        "AIRFLOW__SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": "10",
+        "AIRFLOW__SCHEDULER__SCHEDULER_ZOMBIE_TASK_THRESHOLD": "30",
         "AIRFLOW__SCHEDULER__ZOMBIE_DETECTION_INTERVAL": "2",
-        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "10",
+        "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "20",
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
         "PYTHONPATH": str(ROOT),
     }

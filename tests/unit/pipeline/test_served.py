@@ -11,8 +11,12 @@ import pytest
 
 from pipeline.served import ServedError, check_served
 from serving.client import RetrievalClient
+from serving.config import VersionPolicy
 from serving.proto import retrieval_pb2, retrieval_pb2_grpc
 from serving.queries import write_queries
+from serving.state import ServingState, change_state
+
+LATEST = VersionPolicy()
 
 
 class _Server(retrieval_pb2_grpc.RetrievalServiceServicer):
@@ -21,10 +25,14 @@ class _Server(retrieval_pb2_grpc.RetrievalServiceServicer):
     def __init__(self) -> None:
         self.versions = [(0, 0)]
         self.known, self.items = True, ["a"]
+        self.labels: dict[str, int] = {}
         self.asked: list[str] = []
 
     def Recommend(self, request, context):
         self.asked.append(request.query_id)
+        label = request.label
+        if label in self.labels:
+            self.versions = [(self.labels[label], self.labels[label])]
         tower, index = self.versions.pop(0) if len(self.versions) > 1 else self.versions[0]
         return retrieval_pb2.RecommendResponse(
             items=[retrieval_pb2.Recommendation(item_id=item) for item in self.items],
@@ -56,38 +64,60 @@ def releases(tmp_path: Path) -> Path:
 def test_a_server_with_the_newest_release(served: tuple[_Server, RetrievalClient], releases: Path) -> None:
     server, client = served
     server.versions = [(7, 7)]
-    assert check_served(releases, "m", client, wait_seconds=0) == 7
+    assert check_served(releases, "m", LATEST, client, wait_seconds=0) == {"": 7}
     assert server.asked == ["u", "v"]
 
 
 def test_a_server_gets_time_to_load_it(served: tuple[_Server, RetrievalClient], releases: Path) -> None:
     server, client = served
     server.versions = [(5, 5), (7, 7)]
-    assert check_served(releases, "m", client, wait_seconds=60) == 7
+    assert check_served(releases, "m", LATEST, client, wait_seconds=60) == {"": 7}
 
 
 def test_an_older_release_or_a_mixed_pair(served: tuple[_Server, RetrievalClient], releases: Path) -> None:
     server, client = served
     for pair in ((5, 5), (7, 5)):
         server.versions = [pair]
-        text = f"answers with tower {pair[0]} and index {pair[1]}; the newest release is 7"
+        text = f"answers with tower {pair[0]} and index {pair[1]}; release 7 should answer"
         with pytest.raises(ServedError, match=text):
-            check_served(releases, "m", client, wait_seconds=0)
+            check_served(releases, "m", LATEST, client, wait_seconds=0)
+
+
+def test_what_an_operator_pinned_or_split_should_answer(
+    served: tuple[_Server, RetrievalClient], releases: Path
+) -> None:
+    server, client = served
+    change_state(releases, lambda _: ServingState(pinned=5))
+    server.versions = [(5, 5)]
+    assert check_served(releases, "m", LATEST, client, wait_seconds=0) == {"": 5}
+    write_queries(releases / "9" / "queries", [(b"w", b"")])
+    labels = {"stable": 5, "canary": 7}
+    change_state(releases, lambda _: ServingState(labels=labels, traffic={"stable": 90, "canary": 10}))
+    server.labels = labels
+    assert check_served(releases, "m", LATEST, client, wait_seconds=0) == labels
+    server.labels = {"stable": 5, "canary": 5}
+    with pytest.raises(ServedError, match="label 'canary': answers with tower 5 and index 5; release 7 should answer"):
+        check_served(releases, "m", LATEST, client, wait_seconds=0)
+
+
+def test_a_policy_that_chooses_no_release(served: tuple[_Server, RetrievalClient], releases: Path) -> None:
+    with pytest.raises(ServedError, match="version_policy chooses none of 5, 7"):
+        check_served(releases, "m", VersionPolicy(kind="specific", versions=(6,)), served[1], wait_seconds=0)
 
 
 def test_a_server_that_knows_nobody_or_nothing(served: tuple[_Server, RetrievalClient], releases: Path) -> None:
     server, client = served
     server.versions, server.items = [(7, 7)], []
     with pytest.raises(ServedError, match="query 'u' is in release 7, but the answer has 0 items for it"):
-        check_served(releases, "m", client, wait_seconds=0)
+        check_served(releases, "m", LATEST, client, wait_seconds=0)
     server.known, server.items = False, ["a"]
     with pytest.raises(ServedError, match="query 'u' is in release 7, but the server does not know it"):
-        check_served(releases, "m", client, wait_seconds=0)
+        check_served(releases, "m", LATEST, client, wait_seconds=0)
 
 
 def test_no_server_and_no_release(releases: Path, tmp_path: Path) -> None:
     with RetrievalClient("127.0.0.1:1") as client:
         with pytest.raises(ServedError, match=r"^UNAVAILABLE"):
-            check_served(releases, "m", client, wait_seconds=0)
+            check_served(releases, "m", LATEST, client, wait_seconds=0)
         with pytest.raises(ServedError, match="there is no release yet"):
-            check_served(tmp_path / "none", "m", client, wait_seconds=0)
+            check_served(tmp_path / "none", "m", LATEST, client, wait_seconds=0)

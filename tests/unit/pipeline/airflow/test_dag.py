@@ -33,6 +33,16 @@ def test_a_server_is_asked_after_the_release(write_config: Callable[..., Path]) 
     ]  # fmt: skip
 
 
+def test_what_is_old_is_removed_after_the_release(write_config: Callable[..., Path]) -> None:
+    keep = {"server": "127.0.0.1:8500", "keep_releases": 14, "keep_runs": 5}
+    dag = make_dag("c.yaml", folder=write_config({**DAILY, **keep}).parent)
+    order = [task.task_id for task in dag.topological_sort()]
+    assert order == [*ORDER, "check_served", "prune", "clean", "report"]
+    assert dag.get_task("prune").command[3:] == ["release", "prune", "--keep", "14", "--config", "c.yaml"]
+    assert dag.get_task("clean").command[3:] == ["clean", "--keep", "5", "--config", "c.yaml"]
+    assert "older than the newest 14" in dag.doc_md
+
+
 def test_runs_come_one_at_a_time_and_none_is_left_out(write_config: Callable[..., Path]) -> None:
     dag = make_dag("c.yaml", folder=write_config(DAILY).parent)
     assert (dag.catchup, dag.max_active_runs) == (True, 1)

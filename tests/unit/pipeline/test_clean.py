@@ -1,0 +1,27 @@
+"""What clean removes beside artifacts; what it keeps is in test_metadata.py, and a whole run of it in tests/e2e."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pipeline.clean import _leftovers, _size
+
+
+def test_logs_and_checkpoints_from_before_and_unfinished_work(tmp_path: Path) -> None:
+    for path in ("logs/old.log", "logs/new.log", "checkpoints/old/checkpoint", "checkpoints/new/checkpoint"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text("five!")
+    for name in ("logs/old.log", "checkpoints/old"):
+        os.utime(tmp_path / name, (999, 999))
+    for name in ("logs/new.log", "checkpoints/new"):
+        os.utime(tmp_path / name, (1000, 1000))
+    (tmp_path / "artifacts" / "Trainer" / ".system" / "stateful_working_dir").mkdir(parents=True)
+    (tmp_path / "artifacts" / "Trainer" / "model" / "7").mkdir(parents=True)
+    found = {str(path.relative_to(tmp_path)) for path in _leftovers(tmp_path, oldest=1000)}
+    assert found == {"artifacts/Trainer/.system", "logs/old.log", "checkpoints/old"}
+    assert _size(tmp_path / "logs" / "old.log") == _size(tmp_path / "checkpoints" / "old") == 5
+
+
+def test_a_home_without_any(tmp_path: Path) -> None:
+    assert _leftovers(tmp_path, oldest=1000) == []
