@@ -1,16 +1,46 @@
-"""Which model and which statistics a run builds on and is compared with: those of an earlier span."""
+"""Which model, statistics and release a run builds on and is compared with; what was removed is passed over."""
 
 from __future__ import annotations
+
+import logging
+from pathlib import Path
 
 from ml_metadata import MetadataStore
 from tfx import types
 from tfx.dsl.components.common import resolver
+from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
+from tfx.dsl.io import fileio
+from tfx.utils import path_utils
+
+progress = logging.getLogger("retrieval.progress")
 
 SPAN = "span"  # custom property of a ModelBlessing and a RetrievalRelease: the span the model was evaluated on
 
 
+def _is_there(folder: str) -> bool:
+    there = bool(fileio.exists(folder))
+    if not there:
+        progress.info("%s was removed: an earlier one is taken, if there is one", folder)
+    return there
+
+
+class LatestBlessed(LatestBlessedModelStrategy):
+    """What TFX's strategy chooses among the models that are still there."""
+
+    def resolve_artifacts(
+        self, store: MetadataStore, input_dict: dict[str, list[types.Artifact]]
+    ) -> dict[str, list[types.Artifact]]:
+        """Resolves `model` and `model_blessing`; both are empty where there is none."""
+        models = list(input_dict["model"])
+        while True:
+            found = super().resolve_artifacts(store, {**input_dict, "model": models})
+            if not found["model"] or _is_there(path_utils.serving_model_dir(found["model"][0].uri)):
+                return found
+            models.remove(found["model"][0])
+
+
 class LatestBlessedBefore(resolver.ResolverStrategy):
-    """The blessed model of the latest span before a run's own, of several the newest.
+    """The blessed model of the latest span before a run's own that is still there, of several the newest.
 
     TFX's LatestBlessedModelStrategy takes the newest there is. Run again, a span would then build on the model it
     made itself, and a span of the past on one that has seen what comes after it.
@@ -34,17 +64,15 @@ class LatestBlessedBefore(resolver.ResolverStrategy):
             and blessing.get_int_custom_property(SPAN) < self._span
             and blessing.get_int_custom_property("current_model_id") in models
         ]
-        if not earlier:
-            return {"model": [], "model_blessing": []}
-        newest = max(earlier, key=lambda b: (b.get_int_custom_property(SPAN), b.id))
-        return {
-            "model": [models[newest.get_int_custom_property("current_model_id")]],
-            "model_blessing": [newest],
-        }
+        for blessing in sorted(earlier, key=lambda b: (b.get_int_custom_property(SPAN), b.id), reverse=True):
+            model = models[blessing.get_int_custom_property("current_model_id")]
+            if _is_there(path_utils.serving_model_dir(model.uri)):
+                return {"model": [model], "model_blessing": [blessing]}
+        return {"model": [], "model_blessing": []}
 
 
 class LatestBefore(resolver.ResolverStrategy):
-    """Of artifacts with a span those of the latest one before a run's own, of several the newest.
+    """Of artifacts with a span that are still there those of the latest before a run's own, of several the newest.
 
     Args:
       span: the run's.
@@ -57,14 +85,23 @@ class LatestBefore(resolver.ResolverStrategy):
         self, store: MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
         """Resolves each key by itself; empty where there is none."""
-        return {
-            key: sorted((a for a in artifacts if a.span < self._span), key=lambda a: (a.span, a.id))[-1:]
-            for key, artifacts in input_dict.items()
-        }
+        resolved: dict[str, list[types.Artifact]] = {}
+        for key, artifacts in input_dict.items():
+            earlier = sorted((a for a in artifacts if a.span < self._span), key=lambda a: (a.span, a.id), reverse=True)
+            there = next((artifact for artifact in earlier if _is_there(artifact.uri)), None)
+            resolved[key] = [] if there is None else [there]
+        return resolved
 
 
 class LatestPushed(resolver.ResolverStrategy):
-    """The release of the latest span that was published, of several the newest."""
+    """Of the published releases that are still there that of the latest span, of several the newest.
+
+    Args:
+      releases: root folder of the releases.
+    """
+
+    def __init__(self, releases: str) -> None:
+        self._releases = Path(releases)
 
     def resolve_artifacts(
         self, store: MetadataStore, input_dict: dict[str, list[types.Artifact]]
@@ -72,7 +109,11 @@ class LatestPushed(resolver.ResolverStrategy):
         """Resolves each key by itself; empty where there is none."""
         return {
             key: sorted(
-                (a for a in artifacts if a.get_int_custom_property("pushed") == 1),
+                (
+                    a
+                    for a in artifacts
+                    if a.get_int_custom_property("pushed") == 1 and (self._releases / str(a.version)).is_dir()
+                ),
                 key=lambda a: (a.get_int_custom_property(SPAN), a.id),
             )[-1:]
             for key, artifacts in input_dict.items()

@@ -222,14 +222,15 @@ def run_fn(fn_args: Any) -> None:
     item_files = data.matching_files(fn_args.eval_files, "items")
     transform_output = tft.TFTransformOutput(fn_args.transform_output)
     board = tf.keras.callbacks.TensorBoard(fn_args.model_run_dir, write_graph=False)
-    base = None
+    start = warm_start.Start(None, "train.warm_start is not set")
     if settings.train.warm_start is not None:
-        base = warm_start.load_base(fn_args.base_model, settings.spec, settings.model)
-    model = train(settings, train_files, item_files, transform_output, [board], base)
+        start = warm_start.find_start(fn_args.base_model, settings.spec, settings.model)
+    model = train(settings, train_files, item_files, transform_output, [board], start.base)
     export.export_model(
         model, transform_output, settings.spec, settings.model, settings.train, fn_args.serving_model_dir
     )
     if settings.train.warm_start is not None:
         state = warm_start.state_folder(fn_args.serving_model_dir)
         warm_start.save_state(model, model.optimizer, transform_output, settings.spec, settings.model, state)
-    remove_checkpoints(settings.run_folder([*train_files, *item_files], base))
+    start.write(fn_args.serving_model_dir)
+    remove_checkpoints(settings.run_folder([*train_files, *item_files], start.base))

@@ -27,6 +27,7 @@ from models.retrieval_model import RetrievalModel
 FOLDER = "warm_start"
 STATE = "state.json"
 CHECKPOINT = "checkpoint"
+START = "start.json"
 
 progress = logging.getLogger("retrieval.progress")
 
@@ -34,6 +35,11 @@ progress = logging.getLogger("retrieval.progress")
 def state_folder(serving_model: str) -> str:
     """Where the state lies of the model whose SavedModel is in the given folder."""
     return str(PurePath(serving_model).parent / FOLDER)
+
+
+def start_file(model: str) -> str:
+    """Where it is written how the training of a Model artifact began, whose folder is given."""
+    return str(PurePath(model) / START)
 
 
 def align_rows(old: np.ndarray, old_ids: Sequence[bytes], new_ids: Sequence[bytes], new: np.ndarray) -> np.ndarray:
@@ -172,29 +178,53 @@ class Base:
         return text.split(b"\n") if text else []
 
 
-def load_base(base_model: str | None, spec: FeatureSpec, config: ModelConfig) -> Base | None:
-    """The model to go on from; None, and a line in the log, where training has to start cold.
+@dataclass(frozen=True)
+class Start:
+    """How a training run begins: with a model to go on from, or cold.
+
+    Attributes:
+      base: the model to go on from; None for a cold start.
+      cold: why training starts cold; "" if it does not.
+    """
+
+    base: Base | None
+    cold: str = ""
+
+    def write(self, serving_model: str) -> None:
+        """Writes start.json {"base_model", "cold"} beside a SavedModel; base_model is the state's folder or null."""
+        with tf.io.gfile.GFile(start_file(str(PurePath(serving_model).parent)), "w") as file:
+            json.dump({"base_model": self.base and self.base.folder, "cold": self.cold}, file)
+
+
+def find_start(base_model: str | None, spec: FeatureSpec, config: ModelConfig) -> Start:
+    """Whether an earlier model can be gone on from; a cold start and its reason are a line in the log.
 
     Args:
       base_model: folder of its SavedModel; None if there is none.
       spec: the features as they are now.
       config: the model section as it is now.
     """
+    start = _find_start(base_model, spec, config)
+    if start.cold:
+        progress.info("cold start: %s", start.cold)
+    return start
+
+
+def _find_start(base_model: str | None, spec: FeatureSpec, config: ModelConfig) -> Start:
     if base_model is None:
-        progress.info("cold start: there is no earlier model to go on from, or it is not wanted for this span")
-        return None
+        return Start(None, "there is no earlier model to go on from, or it is not wanted for this span")
+    if not tf.io.gfile.exists(base_model):
+        return Start(None, f"the earlier model's folder {base_model} is gone")
     folder = state_folder(base_model)
     if not tf.io.gfile.exists(f"{folder}/{STATE}"):
-        progress.info("cold start: the earlier model was trained without train.warm_start and has kept no state")
-        return None
+        return Start(None, f"the earlier model has no {folder}/{STATE}: it was trained without train.warm_start")
     with tf.io.gfile.GFile(f"{folder}/{STATE}") as file:
         state: dict[str, Any] = json.load(file)
     for section, now in (("features", spec), ("model", config)):
         changed = _changed(state[section], now.model_dump(mode="json"))
         if changed:
-            progress.info("cold start: %s changed since the earlier model: %s", section, ", ".join(changed))
-            return None
-    return Base(folder, tuple(state["vocabularies"]))
+            return Start(None, f"{section} changed since the earlier model: {', '.join(changed)}")
+    return Start(Base(folder, tuple(state["vocabularies"])))
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -106,7 +106,9 @@ def clean(home: Path, releases: Path, keep: int, *, dry_run: bool = False) -> Cl
                     shutil.rmtree(path)
                 else:
                     path.unlink()
-    kept = {f"span {history[place].span}, {history[place].outcome}": why for place, why in sorted(reasons.items())}
+    kept = {
+        f"span {history[place].span}, {history[place].outcome(releases)}": why for place, why in sorted(reasons.items())
+    }
     return Cleaned(len(old), size, kept)
 
 

@@ -132,7 +132,8 @@ def history(config: ConfigOption = DEFAULT_CONFIG) -> None:
     from pipeline.metadata import Metadata
 
     loaded = load_config(config)
-    print_history(Metadata(loaded.home), loaded.releases)
+    metrics = [threshold.metric for threshold in loaded.evaluation.thresholds]
+    print_history(Metadata(loaded.home), loaded.releases, metrics)
 
 
 @app.command()

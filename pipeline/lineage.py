@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from pipeline.metadata import (
+    COLD_START,
     EXAMPLES,
     Entry,
     Metadata,
@@ -23,7 +25,6 @@ from pipeline.metadata import (
     value_of,
 )
 
-METRICS = ("HR@50", "HR@100", "MRR")
 LOG_WIDTH = 140
 
 
@@ -32,32 +33,51 @@ def _console() -> Console:
     return Console(highlight=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
 
 
-def print_history(metadata: Metadata, releases: Path) -> None:
-    """One line a training run: when, span, what it went on from, metrics, outcome."""
+def print_history(metadata: Metadata, releases: Path, thresholds: Sequence[str]) -> None:
+    """One line a training run: when, span, what it went on from, metrics, outcome.
+
+    Args:
+      metadata: of the pipeline.
+      releases: base path of its releases.
+      thresholds: the metrics that decide; those of them that are recorded are shown, or else all that are.
+    """
     console = _console()
     table = Table(title="Training runs, the newest last; times in UTC", title_justify="left")
     history = entries(metadata)
-    metrics = [m for m in METRICS if any(m in entry.metrics for entry in history)]
+    recorded = dict.fromkeys(name for entry in history for name in entry.metrics if name != "rows")
+    metrics = [name for name in dict.fromkeys(thresholds) if name in recorded] or list(recorded)
     for column in ("run", "span", "model", "from", *metrics, "blessed", "outcome"):
         table.add_column(column, justify="left" if column in ("run", "from", "blessed", "outcome") else "right")
     for entry in history:
-        base = metadata.input(entry.model, "base_model") if entry.model is not None else None
         shown = [f"{entry.metrics[m]:.4f}" if m in entry.metrics else "" for m in metrics]
-        gone = entry.version is not None and not (releases / str(entry.version)).is_dir()
         table.add_row(
             moment(entry.ended),
             str(entry.span),
             str(entry.model.id) if entry.model is not None else "",
-            "" if entry.model is None else f"model {base.id}" if base is not None else "cold",
+            _start(metadata, entry.model),
             *shown,
             "" if entry.blessing is None else "yes" if entry.blessed else "no",
-            entry.outcome + (", removed" if gone else ""),
+            entry.outcome(releases),
         )
     console.print(table)
     for entry in history:
         refused = value_of(entry.blessing, "refused") if entry.blessing is not None else None
         if refused:
             console.print(f"Span {entry.span}, model {entry.model.id} was not blessed: {refused}", soft_wrap=True)
+        if entry.model is not None and (cold := value_of(entry.model, COLD_START)):
+            offered = metadata.input(entry.model, "base_model")
+            if offered is not None:
+                console.print(
+                    f"Span {entry.span}, model {entry.model.id} did not go on from model {offered.id}: {cold}",
+                    soft_wrap=True,
+                )
+
+
+def _start(metadata: Metadata, model: Any) -> str:
+    if model is None:
+        return ""
+    base, cold = metadata.base_of(model), value_of(model, COLD_START)
+    return f"model {base.id}" if base is not None else "not recorded" if cold is None else "cold"
 
 
 def print_lineage(metadata: Metadata, version: int, releases: Path) -> None:
@@ -85,6 +105,8 @@ def print_lineage(metadata: Metadata, version: int, releases: Path) -> None:
 def _add_models(tree: Tree, metadata: Metadata, entry: Entry) -> None:
     for depth, model in enumerate(ancestry(metadata, entry.model)):
         node = tree.add(f"{'went on from model' if depth else 'model'} {model.id}: {model.uri}")
+        if cold := value_of(model, COLD_START):
+            node.add(f"cold start: {cold}")
         examples = _examples_of(metadata, model)
         if examples is None:
             continue

@@ -16,6 +16,7 @@ from ml_metadata.proto import metadata_store_pb2
 pb: Any = metadata_store_pb2  # a generated module, whose members mypy does not see
 
 METADATA = "metadata.sqlite"
+COLD_START = "cold_start"  # custom property of a Model: why it was trained cold, "" if it was not
 EXAMPLES = "RetrievalExampleGen.examples"
 _OUTPUTS = {
     "examples": EXAMPLES,
@@ -128,6 +129,13 @@ class Metadata:
         found = self.producers[artifact.id].inputs.get(key)
         return self.artifacts[found[0]] if found else None
 
+    def base_of(self, model: Any) -> Any:
+        """The model that another one went on from; None if it was trained cold, or nothing recorded how.
+
+        The Trainer's input says only what it was offered.
+        """
+        return self.input(model, "base_model") if value_of(model, COLD_START) == "" else None
+
 
 @dataclass
 class Entry:
@@ -179,12 +187,14 @@ class Entry:
     def blessed(self) -> bool:
         return self.blessing is not None and value_of(self.blessing, "blessed") == 1
 
-    @property
-    def outcome(self) -> str:
-        if self.failed is not None:
-            return f"{self.failed} failed or refused"
+    def outcome(self, releases: Path) -> str:
+        """What came of it, and of a release whether it is still in the given folder."""
+        failed = f"{self.failed} failed or refused" if self.failed is not None else ""
         if self.version is not None:
-            return f"release {self.version}"
+            removed = "" if (releases / str(self.version)).is_dir() else ", removed"
+            return f"release {self.version}{removed}" + (f"; last run: {failed}" if failed else "")
+        if failed:
+            return failed
         if self.blessing is not None:
             return "blessed" if self.blessed else "not blessed"
         return "trained" if self.model is not None else "ingested"
@@ -227,7 +237,7 @@ def moment(milliseconds: int) -> str:
 
 
 def ancestry(metadata: Metadata, model: Any) -> Iterator[Any]:
-    """A model and those it went on from, the newest first; the last one was trained cold."""
+    """A model and those it went on from, the newest first."""
     while model is not None:
         yield model
-        model = metadata.input(model, "base_model")
+        model = metadata.base_of(model)

@@ -19,11 +19,12 @@ from components.item_indexer.component import ItemIndexer
 from components.negative_sampler.component import NegativeSampler
 from components.release_pusher.component import ReleasePusher
 from components.release_validator.component import ReleaseValidator
-from components.resolvers import LatestBefore, LatestBlessedBefore, LatestPushed
+from components.resolvers import LatestBefore, LatestBlessed, LatestBlessedBefore, LatestPushed
 from components.retrieval_evaluator.component import RetrievalEvaluator
 from components.schema.component import CuratedSchema
 from components.span_gate.component import SpanGate
 from components.span_gate.config import distances
+from components.trainer.component import Trainer
 from pipeline.config import PipelineConfig
 from pipeline.metadata import METADATA
 from pipeline.stages import Stage
@@ -147,7 +148,7 @@ def _span_gate(
 
 
 def _latest_blessed_model(config: PipelineConfig, span: int) -> tfx.dsl.Resolver:
-    strategy: dict[str, Any] = {"strategy_class": tfx.dsl.experimental.LatestBlessedModelStrategy}
+    strategy: dict[str, Any] = {"strategy_class": LatestBlessed}
     if isinstance(config.data.split, SplitBySpan):
         strategy = {"strategy_class": LatestBlessedBefore, "config": {"span": span}}
     return tfx.dsl.Resolver(
@@ -210,7 +211,7 @@ def create_pipeline(
     show = json.dumps(config.data.items.show)
     prepared = prepare(config, span)
     examples = prepared.example_gen.outputs["examples"]
-    trainer = tfx.components.Trainer(
+    trainer = Trainer(
         run_fn="models.trainer.run_fn",
         examples=prepared.negative_sampler.outputs["sampled_examples"],
         transform_graph=prepared.transform.outputs["transform_graph"],
@@ -224,7 +225,7 @@ def create_pipeline(
             "train": config.train.model_dump_json(),
             "negatives": config.negatives.model_dump_json(),
             "checkpoints": str(config.home / "checkpoints"),
-            "fingerprint": source_fingerprint("models"),
+            "fingerprint": source_fingerprint("models", "components/trainer"),
         },
         base_model=prepared.latest_blessed_model.outputs["model"] if _is_warm(config, span) else None,
     )
@@ -259,7 +260,9 @@ def create_pipeline(
         code_fingerprint=source_fingerprint("components/release_validator", "components/release_pusher", "serving"),
     )
     latest_release = tfx.dsl.Resolver(
-        strategy_class=LatestPushed, release=tfx.dsl.Channel(type=RetrievalRelease)
+        strategy_class=LatestPushed,
+        config={"releases": str(config.releases)},
+        release=tfx.dsl.Channel(type=RetrievalRelease),
     ).with_id("LatestRelease")
     pusher = ReleasePusher(
         **released,

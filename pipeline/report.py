@@ -41,6 +41,8 @@ def _print_metrics(console: Console, evaluations: dict[str, Any]) -> None:
             if model in models:
                 table.add_row(name, *(f"{models[model]['overall'][metric]:.4f}" for metric in metrics))
         console.print(table)
+    if left_out := evaluations["blessed_left_out"]:
+        console.print(left_out[0].upper() + left_out[1:], soft_wrap=True)
 
 
 def _print_index(console: Console, index: dict[str, Any]) -> None:

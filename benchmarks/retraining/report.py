@@ -38,7 +38,7 @@ def pairs(metadata: Metadata) -> list[Pair]:
             continue
         trainer = metadata.producers[entry.model.id].proto
         seconds = (trainer.last_update_time_since_epoch - trainer.create_time_since_epoch) / 1000
-        kind = "warm" if metadata.input(entry.model, "base_model") is not None else "cold"
+        kind = "warm" if metadata.base_of(entry.model) is not None else "cold"
         found.setdefault(entry.span, {})[kind] = Trained(entry.metrics, seconds)
     return [Pair(span, of["cold"], of["warm"]) for span, of in sorted(found.items()) if len(of) == 2]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import apache_beam as beam
 import tensorflow as tf
-from absl import logging
 from apache_beam.pvalue import AsDict, AsIter, AsSingleton
 from tfx import types
 from tfx.components.util import examples_utils
@@ -15,6 +15,7 @@ from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
+from components.embedding.inputs import unmet_inputs
 from components.negative_sampler.config import NegativesConfig
 from components.negative_sampler.mining import MineHardNegatives
 from components.negative_sampler.rows import TrainRow, parse_item_row, parse_train_row
@@ -27,6 +28,8 @@ from components.negative_sampler.transforms import (
     write_catalogue,
 )
 from models.config import FeatureSpec
+
+progress = logging.getLogger("retrieval.progress")
 
 # One output file per so many bytes of (gzipped) input: its rows are sorted in one process.
 BYTES_PER_FILE = 16 * 2**20
@@ -47,8 +50,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
           input_dict:
             - examples: one Examples artifact, transformed, with splits `train` and `items`.
             - raw_examples: the same before Transform. Read for hard negatives only.
-            - blessed_model: optional, the model that ranks the catalogue for hard negatives. Without it
-              all of them are -1.
+            - blessed_model: optional, the model that ranks the catalogue for hard negatives. Without it, or if it
+              reads features that the examples no longer have in that kind, all of them are -1.
           output_dict:
             - sampled_examples: split `train`, the rows with `negative_indices` and `negative_log_q`, and
               `hard_negative_indices` if there are to be any; split `items`, the catalogue with `item_count`.
@@ -77,15 +80,18 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
         miner, raw_patterns = None, {}
         if config.hard_per_positive and not input_dict.get("blessed_model"):
-            logging.info("There is no blessed model yet: the rows get no hard negatives in this run.")
+            progress.info("no hard negatives in this run: there is no blessed model yet")
         elif config.hard_per_positive:
-            model = artifact_utils.get_single_instance(input_dict["blessed_model"])
+            model = path_utils.serving_model_path(artifact_utils.get_single_uri(input_dict["blessed_model"]))
             spec = FeatureSpec.model_validate_json(exec_properties["features"])
-            miner = MineHardNegatives(path_utils.serving_model_path(model.uri), spec, config.hard_from)
-            raw_patterns = {
-                split: examples_utils.get_split_file_patterns(input_dict["raw_examples"], split)[0]
-                for split in ("train", "items")
-            }
+            if unmet := unmet_inputs(model, spec):
+                progress.info("no hard negatives in this run: the last blessed model reads %s", unmet)
+            else:
+                miner = MineHardNegatives(model, spec, config.hard_from)
+                raw_patterns = {
+                    split: examples_utils.get_split_file_patterns(input_dict["raw_examples"], split)[0]
+                    for split in ("train", "items")
+                }
 
         size = sum(tf.io.gfile.stat(file).length for file in tf.io.gfile.glob(train))
         with self._make_beam_pipeline() as pipeline:

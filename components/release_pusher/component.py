@@ -71,7 +71,7 @@ class ReleasePusher(base_component.BaseComponent):
           model_name: under which the model is served.
           features: JSON of FeatureSpec.
           code_fingerprint: of the sources of the component and of the release format.
-          latest_release: RetrievalRelease that is out; one of a later span than the model's is not replaced.
+          latest_release: RetrievalRelease that is in `releases`; one of a later span than the model's is not replaced.
         """
         spec = ReleasePusherSpec(
             model=model,

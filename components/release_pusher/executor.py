@@ -35,8 +35,8 @@ class Executor(base_executor.BaseExecutor):
             model: Model to publish.
             model_blessing: ModelBlessing; without the blessing nothing is published.
             infra_blessing: InfraBlessing; the same.
-            latest_release: optional, the RetrievalRelease that is out. One of a later span stays: a span of the past
-              that is run again must not bring back the model it made then.
+            latest_release: optional, the RetrievalRelease that is in `releases`. One of a later span stays: a span of
+              the past that is run again must not bring back the model it made then.
             index: ItemIndex, built from this very model.
             queries: raw Examples with the split "queries".
           output_dict:
@@ -61,13 +61,16 @@ class Executor(base_executor.BaseExecutor):
         ):
             logging.info("The model is not blessed: nothing is published.")
             return
+        root = Path(exec_properties["releases"])
         for latest in input_dict.get("latest_release", []):
             later = latest.get_int_custom_property(SPAN)
             if later > span:
-                note = f"nothing is published: release {latest.version} of span {later} is later than span {span}"
+                note = (
+                    f"nothing is published: release {latest.version} of span {later} is later than span {span}; "
+                    f"to publish span {span} in its place, remove {root / str(latest.version)} and run again"
+                )
                 (Path(release.uri) / NOTE).write_text(note, encoding="utf-8")
                 return
-        root = Path(exec_properties["releases"])
         version, _ = make_release(root, input_dict, exec_properties)
         path = str(root / str(version))
         logging.info("Release %d of %s is at %s.", version, exec_properties["model_name"], path)

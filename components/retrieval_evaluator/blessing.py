@@ -28,16 +28,19 @@ def check_thresholds(config: EvaluationConfig) -> None:
             raise ValueError(f"threshold on {metric}, which is not computed: expected one of {names}")
 
 
-def decide(splits: dict[str, Any], config: EvaluationConfig) -> list[Check]:
+def decide(splits: dict[str, Any], config: EvaluationConfig, left_out: str | None = None) -> list[Check]:
     """Holds the candidate against the thresholds; it is blessed if all are met.
 
     They are checked on split eval, or on test if there is no eval. A ratio to the blessed model is not
-    checked while there is none. A candidate that could not score a row (NaN) is refused always.
+    checked while there is none, or none that can be compared with. A candidate that could
+    not score a row (NaN) is refused always.
 
     Args:
       splits: "splits" of metrics.json.
       config: with the thresholds.
+      left_out: why the blessed model is not among the results; None if there is none.
     """
+    uncompared = left_out or "there is no blessed model to compare with"
     split = "eval" if "eval" in splits else "test"
     checks = [] if split == "eval" else [Check(True, "There is no split eval: the thresholds are checked on test.")]
     for name, results in splits.items():
@@ -46,15 +49,15 @@ def decide(splits: dict[str, Any], config: EvaluationConfig) -> list[Check]:
                 Check(False, f"{unscored} of {results['rows']} rows of {name} got a score that is not a number.")
             )
     for threshold in config.thresholds:
-        checks += _overall(threshold, split, splits[split])
+        checks += _overall(threshold, split, splits[split], uncompared)
     for gate in config.slices:
-        checks += _slices(gate, splits[split])
+        checks += _slices(gate, splits[split], uncompared)
     if not config.thresholds:
         checks.append(Check(True, "No thresholds are set."))
     return checks
 
 
-def _overall(threshold: Threshold, split: str, results: dict[str, Any]) -> Iterator[Check]:
+def _overall(threshold: Threshold, split: str, results: dict[str, Any], uncompared: str) -> Iterator[Check]:
     metric, models = threshold.metric, results["models"]
     value = models["candidate"]["overall"][metric]
 
@@ -68,12 +71,13 @@ def _overall(threshold: Threshold, split: str, results: dict[str, Any]) -> Itera
         other = models["popular"]["overall"][metric]
         yield check(least * other, f"{least:g} times most-popular's {other:.4f} = {least * other:.4f}")
     if threshold.min_ratio_to_blessed is not None:
-        yield _against_blessed(threshold.min_ratio_to_blessed, metric, split, results)
+        if "blessed" in models:
+            yield _against_blessed(threshold.min_ratio_to_blessed, metric, split, results)
+        else:
+            yield Check(True, f"{metric}: {uncompared}.")
 
 
 def _against_blessed(least: float, metric: str, split: str, results: dict[str, Any]) -> Check:
-    if "blessed" not in results["models"]:
-        return Check(True, f"{metric}: there is no blessed model to compare with.")
     value, other = (results["models"][model]["overall"][metric] for model in ("candidate", "blessed"))
     ratio = results["ratio_to_blessed"]["overall"][""][metric]
     met = ratio["low"] is None or ratio["low"] >= least
@@ -90,9 +94,9 @@ def _against_blessed(least: float, metric: str, split: str, results: dict[str, A
     )
 
 
-def _slices(gate: SliceGate, results: dict[str, Any]) -> Iterator[Check]:
+def _slices(gate: SliceGate, results: dict[str, Any], uncompared: str) -> Iterator[Check]:
     if "ratio_to_blessed" not in results:
-        yield Check(True, f"{gate.metric} by {gate.by}: there is no blessed model to compare with.")
+        yield Check(True, f"{gate.metric} by {gate.by}: {uncompared}.")
         return
     looked_at = 0
     worse = []

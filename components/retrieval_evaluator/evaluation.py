@@ -35,6 +35,7 @@ class Evaluate(beam.PTransform):
       models: SavedModel folder by name, "candidate" and perhaps "blessed".
       spec: names of the raw columns.
       config: what to compute and the thresholds.
+      left_out: why there is a blessed model that is not among `models`; None if there is none such.
       output: path of metrics.json.
     """
 
@@ -46,6 +47,7 @@ class Evaluate(beam.PTransform):
         models: dict[str, str],
         spec: FeatureSpec,
         config: EvaluationConfig,
+        left_out: str | None,
         output: str,
     ) -> None:
         super().__init__()
@@ -54,6 +56,7 @@ class Evaluate(beam.PTransform):
         self._embedders = {name: Embedder(folder, shared.Shared()) for name, folder in models.items()}
         self._spec = spec
         self._config = config
+        self._left_out = left_out
         self._output = output
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
@@ -102,6 +105,7 @@ class Evaluate(beam.PTransform):
             AsDict(results | "All metrics" >> beam.Flatten()),
             AsDict(repeats | "All repeats" >> beam.Flatten()),
             self._config,
+            self._left_out,
             self._output,
         )
 
@@ -204,14 +208,16 @@ def _write_metrics(
     sums: dict[tuple[str, str, str, str], Sums],
     repeats: dict[str, int],
     config: EvaluationConfig,
+    left_out: str | None,
     path: str,
 ) -> None:
     splits = assemble(sums, repeats, config.ks)
-    checks = decide(splits, config)
+    checks = decide(splits, config, left_out)
     verdict = {
         "blessed": all(check.met for check in checks),
         "reasons": [check.reason for check in checks],
         "refused": [check.reason for check in checks if not check.met],
+        "blessed_left_out": left_out,
     }
     temporary = f"{path}.tmp-{uuid.uuid4().hex}"
     with tf.io.gfile.GFile(temporary, "w") as file:

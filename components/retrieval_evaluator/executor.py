@@ -14,6 +14,7 @@ from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils
 from tfx.utils import path_utils
 
+from components.embedding.inputs import unmet_inputs
 from components.resolvers import SPAN
 from components.retrieval_evaluator.blessing import check_thresholds
 from components.retrieval_evaluator.config import EvaluationConfig
@@ -40,7 +41,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
               `serialized_examples`.
             - examples: raw Examples with splits `train`, `items`, and `eval` or `test` or both.
             - item_counts: ItemCounts.
-            - baseline_model: optional, the last blessed model. It embeds the items itself.
+            - baseline_model: optional, the last blessed model. It embeds the items itself. One that reads features
+              which the examples no longer have in that kind is left out, and metrics.json says so.
           output_dict:
             - evaluation: `metrics.json`; the candidate's overall metrics as JSON in the custom property `overall`.
             - blessing: empty file `BLESSED` or `NOT_BLESSED`, and the custom properties that Pusher,
@@ -60,9 +62,14 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         present = artifact_utils.decode_split_names(examples.split_names)
         if not {"eval", "test"} & set(present):
             raise ValueError(f"examples have splits {present}, expected eval or test among them")
+        spec = FeatureSpec.model_validate_json(exec_properties["features"])
         models = {"candidate": artifact_utils.get_single_instance(input_dict["model"])}
-        if input_dict.get("baseline_model"):
-            models["blessed"] = artifact_utils.get_single_instance(input_dict["baseline_model"])
+        left_out = None
+        for baseline in input_dict.get("baseline_model", []):
+            if unmet := unmet_inputs(path_utils.serving_model_path(baseline.uri), spec):
+                left_out = f"the last blessed model is not compared with, for it reads {unmet}"
+            else:
+                models["blessed"] = baseline
         metrics_file = f"{artifact_utils.get_single_uri(output_dict['evaluation'])}/{METRICS_FILE}"
         tf.io.gfile.makedirs(artifact_utils.get_single_uri(output_dict["evaluation"]))
 
@@ -75,8 +82,9 @@ class Executor(base_beam_executor.BaseBeamExecutor):
                 },
                 counts_file=f"{artifact_utils.get_single_uri(input_dict['item_counts'])}/counts.tfrecord.gz",
                 models={name: path_utils.serving_model_path(model.uri) for name, model in models.items()},
-                spec=FeatureSpec.model_validate_json(exec_properties["features"]),
+                spec=spec,
                 config=config,
+                left_out=left_out,
                 output=metrics_file,
             )
 

@@ -99,10 +99,15 @@ def test_a_span_of_too_few_rows_is_refused_and_the_release_stays(workspace: Work
 def test_history_and_lineage_tell_it(workspace: Workspace, first: int, second: int) -> None:
     history = workspace.call("history").stdout
     assert len(re.findall(rf"release ({first}|{second})", history)) == 2
+    assert re.search(r"│ model \d+ │ 0\.\d{4} │ yes", history), history
+    assert re.search(r"│ cold +│ 0\.\d{4} │ yes", history), history
+    assert "HR@10" in history
+    assert "MRR" not in history
     assert "SpanGate failed" in history
     done = workspace.call("lineage", str(second))
     assert done.returncode == 0, done.stderr
-    for expected in ("trained on spans 0 to 1, evaluated on 2", "went on from model", "1/part.csv  sha256 "):
+    trained = "trained on spans 0 to 1, evaluated on 2"
+    for expected in (trained, "went on from model", "cold start: there is no earlier", "1/part.csv  sha256 "):
         assert expected in done.stdout
     wrong = workspace.call("lineage", "1")
     assert (wrong.returncode, wrong.stderr) == (

@@ -1,20 +1,18 @@
 from __future__ import annotations
 
+import logging
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from tfx.types import standard_artifacts
 
 from components.artifacts import RetrievalRelease
-from components.resolvers import LatestBefore, LatestBlessedBefore, LatestPushed
+from components.resolvers import LatestBefore, LatestBlessed, LatestBlessedBefore, LatestPushed
 
 STORE: Any = SimpleNamespace()
-
-
-def model(number: int) -> standard_artifacts.Model:
-    artifact = standard_artifacts.Model()
-    artifact.id = number
-    return artifact
 
 
 def blessing(number: int, of: int, span: int, blessed: int = 1) -> standard_artifacts.ModelBlessing:
@@ -25,44 +23,92 @@ def blessing(number: int, of: int, span: int, blessed: int = 1) -> standard_arti
     return artifact
 
 
-def resolved(span: int, models: list[Any], blessings: list[Any]) -> tuple[list[int], list[int]]:
-    result = LatestBlessedBefore(span).resolve_artifacts(STORE, {"model": models, "model_blessing": blessings})
-    return [m.id for m in result["model"]], [b.id for b in result["model_blessing"]]
+class Models:
+    """Model artifacts, each with a SavedModel's folder."""
+
+    def __init__(self, folder: Path, *numbers: int) -> None:
+        self.artifacts = []
+        for number in numbers:
+            artifact = standard_artifacts.Model()
+            artifact.id, artifact.uri = number, str(folder / str(number))
+            (folder / str(number) / "Format-Serving").mkdir(parents=True)
+            self.artifacts.append(artifact)
+
+    def resolved(self, strategy: Any, blessings: list[Any]) -> tuple[list[int], list[int]]:
+        result = strategy.resolve_artifacts(STORE, {"model": [*self.artifacts], "model_blessing": blessings})
+        return [m.id for m in result["model"]], [b.id for b in result["model_blessing"]]
 
 
-def test_the_blessed_model_of_the_latest_span_before() -> None:
-    models = [model(n) for n in (1, 2, 3, 4)]
+def test_the_blessed_model_of_the_latest_span_before(tmp_path: Path) -> None:
+    models = Models(tmp_path, 1, 2, 3, 4)
     # Span 5 was run again after span 6; span 7's model was refused.
     blessings = [blessing(11, 1, 5), blessing(12, 2, 6), blessing(13, 3, 5), blessing(14, 4, 7, blessed=0)]
-    assert resolved(9, models, blessings) == ([2], [12])
-    assert resolved(6, models, blessings) == ([3], [13])
-    assert resolved(5, models, blessings) == ([], [])
-    assert resolved(9, [], []) == ([], [])
+    assert models.resolved(LatestBlessedBefore(9), blessings) == ([2], [12])
+    assert models.resolved(LatestBlessedBefore(6), blessings) == ([3], [13])
+    assert models.resolved(LatestBlessedBefore(5), blessings) == ([], [])
+    assert models.resolved(LatestBlessedBefore(9), []) == ([], [])
 
 
-def test_a_model_that_is_gone_is_not_taken() -> None:
-    assert resolved(9, [model(1)], [blessing(11, 1, 5), blessing(12, 2, 6)]) == ([1], [11])
+def test_a_model_that_is_gone_from_the_metadata_is_not_taken(tmp_path: Path) -> None:
+    blessings = [blessing(11, 1, 5), blessing(12, 2, 6)]
+    assert Models(tmp_path, 1).resolved(LatestBlessedBefore(9), blessings) == ([1], [11])
 
 
-def test_the_statistics_of_the_span_before() -> None:
+@pytest.mark.parametrize("strategy", [LatestBlessed(), LatestBlessedBefore(9)])
+def test_a_model_whose_folder_is_gone_is_passed_over_and_named(
+    strategy: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="retrieval.progress")
+    models = Models(tmp_path, 1, 2, 3, 4)
+    # Model 4 was never blessed, so nobody has to hear of it.
+    blessings = [blessing(11, 1, 5), blessing(12, 2, 6), blessing(13, 3, 7), blessing(14, 4, 8, blessed=0)]
+    assert models.resolved(strategy, blessings) == ([3], [13])
+    assert caplog.messages == []
+    for number in (2, 3, 4):
+        shutil.rmtree(tmp_path / str(number))
+    assert models.resolved(strategy, blessings) == ([1], [11])
+    assert caplog.messages == [
+        f"{tmp_path}/{number}/Format-Serving was removed: an earlier one is taken, if there is one" for number in (3, 2)
+    ]
+    shutil.rmtree(tmp_path / "1")
+    assert models.resolved(strategy, blessings) == ([], [])
+
+
+def test_the_statistics_of_the_span_before(tmp_path: Path) -> None:
     found = []
     for number, span in ((1, 3), (2, 4), (3, 3), (4, 5)):
         artifact = standard_artifacts.ExampleStatistics()
-        artifact.id, artifact.span = number, span
+        artifact.id, artifact.span, artifact.uri = number, span, str(tmp_path / str(number))
+        Path(artifact.uri).mkdir()
         found.append(artifact)
-    for span, expected in ((5, [2]), (4, [3]), (3, [])):
-        result = LatestBefore(span).resolve_artifacts(STORE, {"statistics": found})
-        assert [a.id for a in result["statistics"]] == expected
+
+    def before(span: int) -> list[int]:
+        return [a.id for a in LatestBefore(span).resolve_artifacts(STORE, {"statistics": found})["statistics"]]
+
+    assert (before(5), before(4), before(3)) == ([2], [3], [])
+    (tmp_path / "2").rmdir()
+    assert before(5) == [3]
 
 
-def test_the_release_of_the_latest_span_that_was_pushed() -> None:
+def test_the_release_of_the_latest_span_that_was_pushed_and_is_still_there(tmp_path: Path) -> None:
     releases = []
     for number, span, pushed in ((1, 3, 1), (2, 4, 1), (3, 5, 0), (4, 4, 1), (5, 2, 1)):
         artifact = RetrievalRelease()
         artifact.id = number
         artifact.set_int_custom_property("span", span)
         artifact.set_int_custom_property("pushed", pushed)
+        if pushed:
+            artifact.version = 100 + number
+            (tmp_path / str(artifact.version)).mkdir()
         releases.append(artifact)
-    result = LatestPushed().resolve_artifacts(STORE, {"release": releases})
-    assert [a.id for a in result["release"]] == [4]
-    assert LatestPushed().resolve_artifacts(STORE, {"release": []}) == {"release": []}
+
+    def latest(*artifacts: RetrievalRelease) -> list[int]:
+        result = LatestPushed(str(tmp_path)).resolve_artifacts(STORE, {"release": [*artifacts]})
+        return [a.id for a in result["release"]]
+
+    assert latest(*releases) == [4]
+    assert latest() == []
+    (tmp_path / "104").rmdir()
+    assert latest(*releases) == [2]
+    (tmp_path / "102").rmdir()
+    assert latest(*releases) == [1]

@@ -63,6 +63,7 @@ def test_learns_who_likes_what(model: ModelConfig, toy: Toy, tmp_path: Path) -> 
     # By chance the mean of 1 / rank over seven is 0.37; if all embeddings were one point, 0.14.
     assert (1 / ranks).mean() > 0.9
     assert list((tmp_path / "logs").rglob("events.out.tfevents*"))
+    assert json.loads((tmp_path / "start.json").read_text())["cold"] == "train.warm_start is not set"
     assert not list((tmp_path / "checkpoints").iterdir())
 
 

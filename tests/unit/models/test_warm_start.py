@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 from pathlib import Path
 
@@ -79,6 +80,7 @@ def step(model: RetrievalModel, optimizer: LazyAdam) -> None:
 def saved(model: RetrievalModel, optimizer: LazyAdam, folder: Path) -> str:
     """Writes the state; returns where the SavedModel would be."""
     warm_start.save_state(model, optimizer, Graph(OLD_ITEMS, OLD_USERS), SPEC, model.config, str(folder / "warm_start"))  # type: ignore[arg-type]
+    (folder / "Format-Serving").mkdir()
     return str(folder / "Format-Serving")
 
 
@@ -103,7 +105,7 @@ def test_every_table_and_its_slots_are_aligned_by_id_and_the_rest_is_copied(
     model_config = config(kind, unknown_rate=unknown_rate)
     old, old_optimizer = built(model_config, 1)
     step(old, old_optimizer)
-    base = warm_start.load_base(saved(old, old_optimizer, tmp_path), SPEC, model_config)
+    base = warm_start.find_start(saved(old, old_optimizer, tmp_path), SPEC, model_config).base
     assert base is not None
     new, optimizer = built(model_config, 2)
     untouched = [variable.numpy() for variable in new.trainable_variables]
@@ -138,7 +140,7 @@ def test_every_table_and_its_slots_are_aligned_by_id_and_the_rest_is_copied(
 def test_the_optimizer_can_start_anew(tmp_path: Path) -> None:
     old, old_optimizer = built(config("dat"), 1)
     step(old, old_optimizer)
-    base = warm_start.load_base(saved(old, old_optimizer, tmp_path), SPEC, config("dat"))
+    base = warm_start.find_start(saved(old, old_optimizer, tmp_path), SPEC, config("dat")).base
     assert base is not None
     new, optimizer = built(config("dat"), 2)
     base.apply(new, optimizer, Graph(OLD_ITEMS, OLD_USERS), keep_optimizer=False)  # type: ignore[arg-type]
@@ -152,17 +154,38 @@ def test_a_changed_model_or_feature_starts_cold_and_says_so(tmp_path: Path, capl
     caplog.set_level(logging.INFO, logger="retrieval.progress")
     old, optimizer = built(config("dat"), 1)
     place = saved(old, optimizer, tmp_path)
-    assert warm_start.load_base(place, SPEC, config("dat", temperature=0.5)) is None
     fewer = SPEC.model_copy(update={"features": SPEC.features[:3]})
-    assert warm_start.load_base(place, fewer, config("dat")) is None
-    assert warm_start.load_base(str(tmp_path / "other" / "Format-Serving"), SPEC, config("dat")) is None
-    assert warm_start.load_base(None, SPEC, config("dat")) is None
-    assert [record.message.split("cold start: ")[1] for record in caplog.records] == [
+    other = tmp_path / "other" / "Format-Serving"
+    other.mkdir(parents=True)
+    starts = [
+        warm_start.find_start(place, SPEC, config("dat", temperature=0.5)),
+        warm_start.find_start(place, fewer, config("dat")),
+        warm_start.find_start(str(other), SPEC, config("dat")),
+        warm_start.find_start(str(tmp_path / "gone" / "Format-Serving"), SPEC, config("dat")),
+        warm_start.find_start(None, SPEC, config("dat")),
+    ]
+    assert [start.base for start in starts] == [None] * 5
+    reasons = [
         "model changed since the earlier model: temperature",
         "features changed since the earlier model: features",
-        "the earlier model was trained without train.warm_start and has kept no state",
+        f"the earlier model has no {tmp_path}/other/warm_start/state.json: it was trained without train.warm_start",
+        f"the earlier model's folder {tmp_path}/gone/Format-Serving is gone",
         "there is no earlier model to go on from, or it is not wanted for this span",
     ]
+    assert [start.cold for start in starts] == reasons
+    assert caplog.messages == [f"cold start: {reason}" for reason in reasons]
+
+
+def test_how_training_began_is_written_beside_the_model(tmp_path: Path) -> None:
+    old, optimizer = built(config("dat"), 1)
+    place = saved(old, optimizer, tmp_path)
+    warm_start.find_start(place, SPEC, config("dat")).write(place)
+    assert json.loads((tmp_path / "start.json").read_text()) == {
+        "base_model": str(tmp_path / "warm_start"),
+        "cold": "",
+    }
+    warm_start.Start(None, "the reason").write(place)
+    assert json.loads((tmp_path / "start.json").read_text()) == {"base_model": None, "cold": "the reason"}
 
 
 def test_a_table_that_nobody_declares_is_an_error() -> None:

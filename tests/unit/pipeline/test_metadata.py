@@ -58,7 +58,7 @@ def trained(number: int) -> tuple[str, str, int]:
     return "Trainer", "model", number
 
 
-def test_stages_of_one_training_run_are_one_entry() -> None:
+def test_stages_of_one_training_run_are_one_entry(tmp_path: Path) -> None:
     recorded = Recorded()
     examples, model = recorded.artifact(1), recorded.artifact(2)
     blessing = recorded.artifact(3, blessed=1)
@@ -74,10 +74,16 @@ def test_stages_of_one_training_run_are_one_entry() -> None:
     recorded.run(5, ingested(examples))
     (entry,) = recorded.history
     assert (entry.span, entry.started, entry.ended, entry.failed) == (5, 1000, 7000, None)
-    assert (entry.outcome, entry.blessed, len(entry.executions)) == ("release 77", True, 15)
+    assert (entry.version, entry.blessed, len(entry.executions)) == (77, True, 15)
+    assert entry.outcome(tmp_path) == "release 77, removed"
+    (tmp_path / "77").mkdir()
+    assert entry.outcome(tmp_path) == "release 77"
+    recorded.run(5, ingested(examples), "SpanGate")
+    (entry,) = recorded.history
+    assert entry.outcome(tmp_path) == "release 77; last run: SpanGate failed or refused"
 
 
-def test_another_model_or_another_delivery_is_another_entry() -> None:
+def test_another_model_or_another_delivery_is_another_entry(tmp_path: Path) -> None:
     recorded = Recorded()
     for number in range(1, 6):
         recorded.artifact(number)
@@ -85,7 +91,7 @@ def test_another_model_or_another_delivery_is_another_entry() -> None:
     recorded.run(5, ingested(1), trained(3))  # other code
     recorded.run(5, ingested(4), "SpanGate")  # other files
     recorded.run(6, ingested(5))
-    assert [(e.span, e.outcome) for e in recorded.history] == [
+    assert [(e.span, e.outcome(tmp_path)) for e in recorded.history] == [
         (5, "trained"),
         (5, "trained"),
         (5, "SpanGate failed or refused"),

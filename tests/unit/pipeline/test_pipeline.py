@@ -88,7 +88,9 @@ def test_changed_input_changes_only_the_ingestions_parameters(config: PipelineCo
     assert changed == {"RetrievalExampleGen"}
 
 
-@pytest.mark.parametrize(("code", "node"), [(("models",), "Trainer"), (TRANSFORM_CODE, "Transform")])
+@pytest.mark.parametrize(
+    ("code", "node"), [(("models", "components/trainer"), "Trainer"), (TRANSFORM_CODE, "Transform")]
+)
 def test_changed_model_code_changes_what_depends_on_it(
     config: PipelineConfig, monkeypatch: pytest.MonkeyPatch, code: tuple[str, ...], node: str
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import run
+from pipeline.report import print_run
 from pipeline.run import RunError, RunResult, check_metadata, only_one
 
 
@@ -63,6 +64,13 @@ def test_metadata_that_is_no_database(tmp_path: Path) -> None:
     (tmp_path / "metadata.sqlite").write_bytes(b"half of a copy" * 100)
     with pytest.raises(RunError, match=r"cannot be written \(file is not a database\)"):
         check_metadata(tmp_path / "metadata.sqlite")
+
+
+def test_a_blessed_model_that_was_left_out_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    for left_out in (None, "the last blessed model is not compared with, for it reads 'price'"):
+        metrics = {"splits": {}, "blessed": True, "blessed_left_out": left_out}
+        print_run(RunResult(metrics=metrics, index=None, release=None, note=None, log=Path("log")))
+    assert capsys.readouterr().out == "The last blessed model is not compared with, for it reads 'price'\n"
 
 
 def test_a_model_that_was_refused_says_why() -> None:

@@ -1,5 +1,6 @@
 """Tests of mining hard negatives, by the pieces and through the executor, with a tiny SavedModel made here."""
 
+import json
 import logging
 from math import log
 from pathlib import Path
@@ -74,6 +75,9 @@ def blessed(tmp_path_factory: pytest.TempPathFactory) -> standard_artifacts.Mode
     model.uri = str(tmp_path_factory.mktemp("blessed"))
     signatures = {"serialized_examples": module.queries, "item_examples": module.items}
     tf.saved_model.save(module, f"{model.uri}/Format-Serving", signatures)
+    extra = Path(model.uri, "Format-Serving/assets.extra")
+    extra.mkdir()
+    (extra / "model.json").write_text(json.dumps({"features": SPEC.model_dump(mode="json")}))
     return model
 
 
@@ -86,6 +90,7 @@ def run(
     raw_train: list[tuple[str, str, int, float]] | None = None,
     beam_args: list[str] | None = None,
     files: int = 1,
+    spec: FeatureSpec = SPEC,
     **settings: object,
 ) -> standard_artifacts.Examples:
     config = NegativesConfig(**{"per_positive": 1, "hard_per_positive": 3, "hard_from": (2, 4), **settings})
@@ -107,7 +112,7 @@ def run(
         beam_pipeline_args=beam_args or [], tmp_dir=str(folder / "tmp"), unique_id="1"
     )
     inputs = {"examples": [source], "raw_examples": [raw], "blessed_model": [model] if model else []}
-    properties = {"config": config.model_dump_json(), "features": SPEC.model_dump_json(), "code_fingerprint": "x"}
+    properties = {"config": config.model_dump_json(), "features": spec.model_dump_json(), "code_fingerprint": "x"}
     Executor(context).Do(inputs, {"sampled_examples": [target], "item_counts": [counts]}, properties)
     return target
 
@@ -192,15 +197,29 @@ def test_where_the_catalogue_ends_there_are_none(tmp_path: Path, blessed: standa
 def test_without_a_blessed_model_all_are_none(
     tmp_path: Path, blessed: standard_artifacts.Model, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with caplog.at_level(logging.INFO, logger="absl"):
+    with caplog.at_level(logging.INFO, logger="retrieval.progress"):
         target = run(tmp_path / "first", None)
 
-    assert "There is no blessed model yet: the rows get no hard negatives in this run." in caplog.text
+    assert "no hard negatives in this run: there is no blessed model yet" in caplog.messages
     assert [indices for _, indices in hard(target)] == [[-1] * 3] * 4
     # The other negatives are those of a run with a model.
     for row, with_hard in zip(rows_of(target), rows_of(run(tmp_path / "next", blessed)), strict=True):
         assert row["negative_indices"] == with_hard["negative_indices"]
         assert with_hard["negative_log_q"] == pytest.approx([log(1 / 10)])
+
+
+def test_a_blessed_model_that_reads_what_is_no_longer_there_mines_nothing(
+    tmp_path: Path, blessed: standard_artifacts.Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    mood = Feature(name="mood", kind=Kind.CATEGORICAL, side=Side.INTERACTION)
+    with caplog.at_level(logging.INFO, logger="retrieval.progress"):
+        target = run(tmp_path, blessed, spec=SPEC.model_copy(update={"features": (mood, SPEC.features[1])}))
+
+    assert [indices for _, indices in hard(target)] == [[-1] * 3] * 4
+    assert (
+        "no hard negatives in this run: the last blessed model reads "
+        "'mood' (interaction number, now interaction categorical)"
+    ) in caplog.messages
 
 
 def test_not_asked_for_no_model_is_loaded(tmp_path: Path) -> None:

@@ -119,7 +119,10 @@ def test_a_span_of_the_past_does_not_replace_a_later_release(run: Run, later: in
     note = Path(release.uri) / "note.txt"
     assert note.exists() == (not pushed)
     if not pushed:
-        assert note.read_text() == "nothing is published: release 1234 of span 6 is later than span 5"
+        assert note.read_text() == (
+            "nothing is published: release 1234 of span 6 is later than span 5; "
+            f"to publish span 5 in its place, remove {run.root}/1234 and run again"
+        )
 
 
 def test_again_is_the_same_version_and_after_removal_a_new_release(run: Run) -> None:

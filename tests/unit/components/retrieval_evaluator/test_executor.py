@@ -68,7 +68,7 @@ class Lookup(tf.Module):
         parsed = tf.io.parse_example(examples, {name: tf.io.FixedLenFeature([], tf.string)})
         return {"embedding": tf.gather(self.vectors[name], self.tables[name].lookup(parsed[name]))}
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, spec: FeatureSpec = SPEC) -> None:
         signatures = {
             signature: tf.function(lambda examples, n=name: self.embed(examples, n)).get_concrete_function(
                 tf.TensorSpec([None], tf.string, "examples")
@@ -76,6 +76,8 @@ class Lookup(tf.Module):
             for signature, name in (("serialized_examples", "user"), ("item_examples", "film"))
         }
         tf.saved_model.save(self, str(folder), signatures)
+        (folder / "assets.extra").mkdir()
+        (folder / "assets.extra/model.json").write_text(json.dumps({"features": spec.model_dump(mode="json")}))
 
 
 def row(**features: str | None) -> bytes:
@@ -243,6 +245,7 @@ def test_thresholds_met(tmp_path: Path) -> None:
     assert blessing.get_string_custom_property("current_model") == str(tmp_path / "model-7")
     assert blessing.get_int_custom_property("current_model_id") == 7
     assert not blessing.has_custom_property("baseline_model")
+    assert metrics["blessed_left_out"] is None
 
 
 def test_thresholds_not_met(tmp_path: Path) -> None:
@@ -274,6 +277,25 @@ def test_against_the_last_blessed_model(tmp_path: Path) -> None:
     assert metrics["blessed"] is True
     assert blessing.get_string_custom_property("baseline_model") == baseline.uri
     assert blessing.get_int_custom_property("baseline_model_id") == 5
+
+
+def test_a_blessed_model_that_reads_what_is_no_longer_there_is_left_out(tmp_path: Path) -> None:
+    price = Feature(name="price", kind=Kind.NUMBER, side=Side.ITEM)
+    baseline = standard_artifacts.Model()
+    baseline.uri = str(tmp_path / "priced")
+    Lookup({"u1": [1.0]}, {"a": [1.0]}).save(
+        tmp_path / "priced/Format-Serving", SPEC.model_copy(update={"features": (*SPEC.features, price)})
+    )
+    threshold = Threshold(metric="HR@2", min_value=0.9, min_ratio_to_blessed=100.0)
+
+    metrics, blessing = run(tmp_path, EvaluationConfig(ks=(2,), thresholds=(threshold,)), baseline=baseline)
+
+    left_out = "the last blessed model is not compared with, for it reads 'price' (item number, not declared now)"
+    assert metrics["blessed_left_out"] == left_out
+    assert set(metrics["splits"]["eval"]["models"]) == {"candidate", "popular"}
+    assert metrics["reasons"] == ["HR@2 of eval 1.0000 reaches 0.9.", f"HR@2: {left_out}."]
+    assert metrics["blessed"] is True
+    assert not blessing.has_custom_property("baseline_model")
 
 
 def test_a_blessed_model_of_another_dimension(tmp_path: Path) -> None:
