@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ml_metadata import MetadataStore
+from ml_metadata.proto import metadata_store_pb2
 from tfx import types
 from tfx.dsl.components.common import resolver
 
@@ -43,8 +44,10 @@ class LatestBlessedBefore(resolver.ResolverStrategy):
         }
 
 
-class LatestBefore(resolver.ResolverStrategy):
-    """Of artifacts with a span those of the latest one before a run's own, of several the newest.
+class LatestPassedBefore(resolver.ResolverStrategy):
+    """The statistics of the latest span before a run's own that passed SpanGate, of several the newest.
+
+    Compared with a span that was refused, the next one that is as wrong would pass.
 
     Args:
       span: the run's.
@@ -56,11 +59,23 @@ class LatestBefore(resolver.ResolverStrategy):
     def resolve_artifacts(
         self, store: MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
-        """Resolves each key by itself; empty where there is none."""
-        return {
-            key: sorted((a for a in artifacts if a.span < self._span), key=lambda a: (a.span, a.id))[-1:]
-            for key, artifacts in input_dict.items()
-        }
+        """Resolves `statistics`; empty where there is none."""
+        earlier = [a for a in input_dict["statistics"] if a.span < self._span]
+        passed = _passed(store, [a.id for a in earlier])
+        found = sorted((a for a in earlier if a.id in passed), key=lambda a: (a.span, a.id))
+        return {"statistics": found[-1:]}
+
+
+def _passed(store: MetadataStore, statistics: list[int]) -> set[int]:
+    """Those that a completed execution of SpanGate has judged."""
+    judged = [e for e in store.get_events_by_artifact_ids(statistics) if e.path.steps[0].key == "statistics"]
+    gates = {
+        execution.id
+        for execution in store.get_executions_by_id([event.execution_id for event in judged])
+        if execution.type.rpartition(".")[2] == "SpanGate"
+        and execution.last_known_state == metadata_store_pb2.Execution.COMPLETE  # type: ignore[attr-defined]
+    }
+    return {event.artifact_id for event in judged if event.execution_id in gates}
 
 
 class LatestPushed(resolver.ResolverStrategy):
