@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 
 from ml_metadata import MetadataStore
+from ml_metadata.proto import metadata_store_pb2
 from tfx import types
 from tfx.dsl.components.common import resolver
 from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
@@ -71,8 +72,10 @@ class LatestBlessedBefore(resolver.ResolverStrategy):
         return {"model": [], "model_blessing": []}
 
 
-class LatestBefore(resolver.ResolverStrategy):
-    """Of artifacts with a span that are still there those of the latest before a run's own, of several the newest.
+class LatestPassedBefore(resolver.ResolverStrategy):
+    """The statistics, of those still there, of the latest span before a run's own that passed SpanGate.
+
+    Compared with a span that was refused, the next one that is as wrong would pass.
 
     Args:
       span: the run's.
@@ -84,13 +87,24 @@ class LatestBefore(resolver.ResolverStrategy):
     def resolve_artifacts(
         self, store: MetadataStore, input_dict: dict[str, list[types.Artifact]]
     ) -> dict[str, list[types.Artifact]]:
-        """Resolves each key by itself; empty where there is none."""
-        resolved: dict[str, list[types.Artifact]] = {}
-        for key, artifacts in input_dict.items():
-            earlier = sorted((a for a in artifacts if a.span < self._span), key=lambda a: (a.span, a.id), reverse=True)
-            there = next((artifact for artifact in earlier if _is_there(artifact.uri)), None)
-            resolved[key] = [] if there is None else [there]
-        return resolved
+        """Resolves `statistics`; empty where there is none."""
+        earlier = [a for a in input_dict["statistics"] if a.span < self._span]
+        passed = _passed(store, [a.id for a in earlier])
+        found = sorted((a for a in earlier if a.id in passed), key=lambda a: (a.span, a.id), reverse=True)
+        there = next((artifact for artifact in found if _is_there(artifact.uri)), None)
+        return {"statistics": [] if there is None else [there]}
+
+
+def _passed(store: MetadataStore, statistics: list[int]) -> set[int]:
+    """Those that a completed execution of SpanGate has judged."""
+    judged = [e for e in store.get_events_by_artifact_ids(statistics) if e.path.steps[0].key == "statistics"]
+    gates = {
+        execution.id
+        for execution in store.get_executions_by_id([event.execution_id for event in judged])
+        if execution.type.rpartition(".")[2] == "SpanGate"
+        and execution.last_known_state == metadata_store_pb2.Execution.COMPLETE  # type: ignore[attr-defined]
+    }
+    return {event.artifact_id for event in judged if event.execution_id in gates}
 
 
 class LatestPushed(resolver.ResolverStrategy):

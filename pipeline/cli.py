@@ -330,9 +330,10 @@ def _by_attribute(option: str, given: list[str] | None) -> dict[str, list[str]]:
 
 
 def _check_inputs(config: PipelineConfig, span: int) -> None:
-    from components.ingestion.inputs import check_inputs
+    from components.ingestion.checks import check_inputs
 
-    check_inputs(config.ingestion(span))
+    for left_out, reason in check_inputs(config.ingestion(span)).items():
+        typer.echo(f"span {left_out} is not trained on: {reason}")
 
 
 def main() -> None:

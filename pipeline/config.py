@@ -97,7 +97,14 @@ class PipelineConfig(Frozen):
 
     def _check_schedule(self) -> None:
         schedule, split = self.schedule, self.data.split
-        if schedule is None or not isinstance(split, SplitBySpan) or split.first_day is None:
+        if schedule is None or not isinstance(split, SplitBySpan):
+            return
+        if schedule.first_span <= split.first_span:
+            raise ValueError(
+                f"schedule.first_span must be {split.first_span + 1} or more: span {split.first_span} is the first "
+                "there is (data.split.first_span), and the first run needs one before its own to train on"
+            )
+        if split.first_day is None:
             return
         if schedule.every_hours != 24:
             raise ValueError("schedule.every_hours must be 24, for data.split.first_day says that spans are days")
@@ -116,7 +123,7 @@ class PipelineConfig(Frozen):
         )
 
     def ingestion(self, span: int) -> IngestionConfig:
-        return IngestionConfig(data=self.data, features=self.feature_spec, span=span)
+        return IngestionConfig(data=self.data, features=self.feature_spec, span=span).skipping(())
 
     @property
     def home(self) -> Path:

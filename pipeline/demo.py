@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from components.ingestion.inputs import check_inputs
+from components.ingestion.checks import check_inputs
 from pipeline.config import load_config
 from pipeline.datasets import movielens
 from pipeline.report import print_recommendations, print_run

@@ -14,12 +14,12 @@ from components.artifacts import RetrievalRelease
 from components.fingerprint import TRANSFORM_CODE, source_fingerprint
 from components.ingestion.component import RetrievalExampleGen
 from components.ingestion.config import SplitBySpan
-from components.ingestion.inputs import input_fingerprint
+from components.ingestion.fingerprint import input_fingerprint
 from components.item_indexer.component import ItemIndexer
 from components.negative_sampler.component import NegativeSampler
 from components.release_pusher.component import ReleasePusher
 from components.release_validator.component import ReleaseValidator
-from components.resolvers import LatestBefore, LatestBlessed, LatestBlessedBefore, LatestPushed
+from components.resolvers import LatestBlessed, LatestBlessedBefore, LatestPassedBefore, LatestPushed
 from components.retrieval_evaluator.component import RetrievalEvaluator
 from components.schema.component import CuratedSchema
 from components.span_gate.component import SpanGate
@@ -132,7 +132,7 @@ def _span_gate(
     if not isinstance(config.data.split, SplitBySpan):
         return []
     previous = tfx.dsl.Resolver(
-        strategy_class=LatestBefore,
+        strategy_class=LatestPassedBefore,
         config={"span": span},
         statistics=tfx.dsl.Channel(type=standard_artifacts.ExampleStatistics),
     ).with_id("PreviousStatistics")

@@ -10,8 +10,10 @@ from __future__ import annotations
 import mmap
 import os
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +23,7 @@ DATA = "data.bin"
 
 
 class BlobError(ValueError):
-    """A table's files are missing, truncated or inconsistent."""
+    """A table's files are missing, truncated or inconsistent, or cannot be written."""
 
 
 def write_table(folder: Path, rows: Iterable[bytes]) -> int:
@@ -33,20 +35,34 @@ def write_table(folder: Path, rows: Iterable[bytes]) -> int:
 
     Returns:
       The number of rows.
+
+    Raises:
+      BlobError: a file cannot be written.
     """
     folder.mkdir(parents=True)
     offsets = array("q", [0])
-    with (folder / DATA).open("wb") as data:
+    with _synced(folder / DATA) as data:
         for row in rows:
             data.write(row)
             offsets.append(offsets[-1] + len(row))
-        data.flush()
-        os.fsync(data.fileno())
-    with (folder / OFFSETS).open("wb") as file:
+    with _synced(folder / OFFSETS) as file:
         np.save(file, np.frombuffer(offsets, dtype=np.int64), allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
     return len(offsets) - 1
+
+
+@contextmanager
+def _synced(path: Path) -> Iterator[BinaryIO]:
+    """A new file that is on disk at the end."""
+    try:
+        with path.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # Of a full disk the system does not say which file it was.
+        raise BlobError(f"{path} cannot be written: {error}") from error
 
 
 class BlobTable:

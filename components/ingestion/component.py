@@ -47,7 +47,7 @@ class RetrievalExampleGen(base_beam_component.BaseBeamComponent):
         Args:
           config: IngestionConfig as JSON.
           code_fingerprint: of the code that runs, so that TFX's cache notices a change of it.
-          input_fingerprint: `inputs.input_fingerprint(config)`, so that it notices changed files.
+          input_fingerprint: `fingerprint.input_fingerprint(config)`, so that it notices changed files.
         """
         super().__init__(
             spec=RetrievalExampleGenSpec(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import date, datetime, timezone
 from typing import Annotated, Literal
 
@@ -107,8 +108,14 @@ class SplitBySpan(Frozen):
     window: PositiveInt
     first_span: NonNegativeInt = 0  # the first there is: the window of an early run begins here
     first_day: date | None = None  # the day of first_span
+    skip: tuple[NonNegativeInt, ...] = Field(default=(), strict=False)  # deliveries that are not to be used: not read
 
     _as_day = field_validator("first_day", mode="before")(_day)
+
+    def reach(self, span: int) -> range:
+        """The spans that a run might read: those of its window, and last its own. At the start of time the window
+        is shorter."""
+        return range(max(self.first_span, span - self.window), span + 1)
 
 
 Split = SplitByTime | SplitByLast | SplitBySpan
@@ -122,7 +129,7 @@ class DataConfig(Frozen):
     queries: QueryFiles | None = None
     split: Annotated[Split, Field(discriminator="by")]
     deduplicate: bool = False  # of several interactions of a query with one item keep the first
-    max_bad_share: Share = 0.01  # more bad rows than this, in any of the files, stop the run
+    max_bad_share: Share = 0.01  # more bad rows in a span or a catalogue stop the run
     max_row_bytes: PositiveInt = 1_048_576  # longer CSV rows are bad rows
 
     @model_validator(mode="after")
@@ -149,3 +156,15 @@ class IngestionConfig(Frozen):
     data: DataConfig
     features: FeatureSpec
     span: NonNegativeInt = 0
+
+    def skipping(self, more: Iterable[int]) -> IngestionConfig:
+        """The same in a split by span, with these spans in `skip` too, and without those that are out of reach.
+
+        So it says what is read and nothing else: as a parameter of a component it is part of TFX's key to the cache.
+        """
+        split = self.data.split
+        if not isinstance(split, SplitBySpan):
+            return self
+        named = {*split.skip, *more}
+        split = split.model_copy(update={"skip": tuple(s for s in split.reach(self.span) if s in named)})
+        return self.model_copy(update={"data": self.data.model_copy(update={"split": split})})

@@ -17,12 +17,15 @@ from tfx.dsl.io import fileio
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils
 
+from components.ingestion.checks import check_inputs
 from components.ingestion.config import IngestionConfig
 from components.ingestion.errors import IngestionError
-from components.ingestion.inputs import check_inputs, file_digest, input_files
+from components.ingestion.fingerprint import file_digest
+from components.ingestion.inputs import input_files
 from components.ingestion.layout import layouts
 from components.ingestion.ordering import ITEMS, QUERIES, TRAIN, held_out_splits
 from components.ingestion.reading import BAD, TALLY
+from components.ingestion.spans import spans
 from components.ingestion.summary import Summary, bad_row_problem, split_problems
 from components.ingestion.transforms import GenerateExamples
 
@@ -47,13 +50,14 @@ class Executor(base_beam_executor.BaseBeamExecutor):
           output_dict:
             - examples: Examples, splits "train", "eval" and "test" as the config asks for them, "items".
               Properties: span, input_fingerprint, and `<split>_rows` for each; `span_rows`, JSON of the interactions
-              of each span, and `inputs`, JSON of the files read, so that lineage outlives the folders.
+              of each span that was read; `left_out`, JSON of the reason for each span of the window that was not; and
+              `inputs`, JSON of the files read, so that lineage outlives the folders.
             - queries: Examples with the one split "queries".
             - quarantine: Quarantine, `rows*.jsonl` of {"file", "line", "reason", "row"}, and `counts.json`.
               Properties: rows, bad_rows, the same for each kind of file, and the count of each reason.
           exec_properties:
             - config: IngestionConfig as JSON.
-            - input_fingerprint: of `inputs.input_fingerprint`.
+            - input_fingerprint: of `fingerprint.input_fingerprint`.
             - code_fingerprint: not read.
 
         Raises:
@@ -65,7 +69,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
         examples = artifact_utils.get_single_instance(output_dict["examples"])
         queries = artifact_utils.get_single_instance(output_dict["queries"])
         quarantine = artifact_utils.get_single_instance(output_dict["quarantine"])
-        check_inputs(config)
+        unused = check_inputs(config)
+        for span, reason in unused.items():
+            logging.info("Span %d is not trained on: %s", span, reason)
+        config = config.skipping(unused)
 
         splits = [TRAIN, *held_out_splits(config.data.split), ITEMS]
         uris = {split: artifact_utils.get_split_uri([_named(examples, splits)], split) for split in splits}
@@ -92,7 +99,10 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
         examples.span = queries.span = config.span
         examples.set_string_custom_property("input_fingerprint", exec_properties["input_fingerprint"])
-        examples.set_string_custom_property("span_rows", json.dumps(summary.spans))
+        examples.set_string_custom_property(
+            "span_rows", json.dumps({span: summary.spans.get(span, 0) for span in spans(config.data, config.span)})
+        )
+        examples.set_string_custom_property("left_out", json.dumps(unused))
         examples.set_string_custom_property("inputs", json.dumps(_inputs(config)))
         for split in splits:
             examples.set_int_custom_property(f"{split}_rows", summary.splits[split])
@@ -104,13 +114,12 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             quarantine.set_int_custom_property(name, count)
 
     def _bad_row_problems(self, summary: Summary, config: IngestionConfig, uri: str) -> list[str]:
-        limit = config.data.max_bad_share
         where = self._kept_quarantine_uri(uri)
         problems = []
-        for source in summary.too_bad(limit):
-            paths = {file.path for file in input_files(config, source)}
+        for source, span in summary.too_bad(config.data.max_bad_share):
+            paths = {file.path for file in input_files(config, source) if file.span == span}
             examples = list(islice(_bad_rows(uri, paths), SHOWN_ROWS))
-            problems.append(bad_row_problem(summary, source, limit, where, examples))
+            problems.append(bad_row_problem(summary, source, span, config, where, examples))
         return problems
 
     def _kept_quarantine_uri(self, uri: str) -> str:

@@ -16,7 +16,7 @@ from components.ingestion.examples import serialised_features
 from components.ingestion.inputs import read_records
 from components.ingestion.layout import Layout, Source
 from components.ingestion.records import SNIPPET, Record
-from components.ingestion.summary import FAILURE, ROWS
+from components.ingestion.summary import FAILURE, ROWS, count_key, remedy
 from components.ingestion.values import timestamp_parser, to_id
 
 BAD, TALLY = "bad", "tally"
@@ -50,6 +50,7 @@ class _ReadRows(beam.DoFn):
         self._layout = layout
         self._max_row_bytes = config.data.max_row_bytes
         self._timestamp_format = config.data.interactions.timestamp_format
+        self._span = config.span
 
     def setup(self) -> None:
         self._to_timestamp = timestamp_parser(self._timestamp_format)
@@ -58,7 +59,7 @@ class _ReadRows(beam.DoFn):
         raise NotImplementedError
 
     def process(self, file: tuple[str, int], known_items: Any = None) -> Iterator[Any]:
-        path = file[0]
+        path, span = file
         counts: Counter[str] = Counter()
         try:
             for record in read_records(path, self._layout, self._max_row_bytes):
@@ -76,9 +77,10 @@ class _ReadRows(beam.DoFn):
                 yield _bad(path, record.number, reason, _snippet(record))
         except IngestionError as error:
             # A worker's exception would reach the user inside pages of Beam's own.
-            yield TaggedOutput(TALLY, (FAILURE + str(error), 1))
+            what_to_do = "" if span == self._span else f"; {remedy(span)}"
+            yield TaggedOutput(TALLY, (f"{FAILURE}{error}{what_to_do}", 1))
         for name, count in counts.items():
-            yield TaggedOutput(TALLY, (f"{self._layout.source.value}/{name}", count))
+            yield TaggedOutput(TALLY, (count_key(self._layout.source, span, name), count))
 
 
 class ReadInteractions(_ReadRows):
@@ -103,11 +105,13 @@ class ReadCatalogue(_ReadRows):
         return key, (file[0], record.number, content, _snippet(record))
 
 
-def first_row(rows: Iterable[CatalogueRow], source: Source) -> tuple[CatalogueRow | None, list[TaggedOutput]]:
-    """The first row of an id by file and line; the others as bad rows."""
+def first_row(
+    rows: Iterable[CatalogueRow], source: Source, span: int
+) -> tuple[CatalogueRow | None, list[TaggedOutput]]:
+    """The first row of an id by file and line; the others as bad rows, counted for the run's span."""
     ordered = sorted(rows, key=lambda row: row[:2])
     reason = f"duplicate_{'item' if source is Source.ITEMS else 'query'}"
     outputs = [_bad(path, line, reason, text) for path, line, _, text in ordered[1:]]
     if outputs:
-        outputs.append(TaggedOutput(TALLY, (f"{source.value}/{reason}", len(outputs))))
+        outputs.append(TaggedOutput(TALLY, (count_key(source, span, reason), len(outputs))))
     return (ordered[0] if ordered else None), outputs

@@ -10,13 +10,10 @@ from components.ingestion.config import DATE_PARTS, DataConfig, SplitBySpan
 
 
 def spans(data: DataConfig, span: int) -> list[int]:
-    """The spans whose interactions a run reads, oldest first; the last one is the run's own.
-
-    At the start of time the window is shorter.
-    """
+    """The spans whose interactions a run reads, oldest first; the last one is the run's own."""
     if not isinstance(data.split, SplitBySpan):
         return [span]
-    return list(range(max(data.split.first_span, span - data.split.window), span + 1))
+    return [s for s in data.split.reach(span) if s not in data.split.skip]
 
 
 def day_of(split: SplitBySpan, span: int) -> date | None:

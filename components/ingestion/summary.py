@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -12,7 +13,7 @@ from components.ingestion.layout import Source
 from components.ingestion.ordering import EVAL, ITEMS, TEST, TRAIN, held_out_splits
 from components.ingestion.windows import LATE
 
-# Keys of the counts: "<source>/rows" and "<source>/<reason>", and those that begin so.
+# Keys of the counts: "<source>/<span>/rows" and "<source>/<span>/<reason>", and those that begin so.
 ROWS = "rows"
 SPLIT = "split/"
 SPAN = "span/"
@@ -22,18 +23,28 @@ FAILURE = "failure/"
 SHOWN_REASONS = 3
 
 
+def count_key(source: Source, span: int, name: str) -> str:
+    """Key of the count of rows, or of bad rows with one reason, that came with a span."""
+    return f"{source.value}/{span}/{name}"
+
+
+def remedy(span: int) -> str:
+    """What to do about a delivery that cannot be used."""
+    return f"deliver span {span} again, or name it in data.split.skip"
+
+
 @dataclass(frozen=True)
 class Summary:
     """Counts of one run.
 
-    rows: per kind of file; bad: the same, by reason; splits: rows per split, "items" and "queries" too,
-    and those "late" or "early", which are in none; spans: interactions by the span they came with, equal
-    ones counted once; first and last: unix seconds of the interactions, None without any; failures:
+    rows: per kind of file and span (a catalogue's is the run's); bad: the same, by reason; splits: rows per split,
+    "items" and "queries" too, and those "late" or "early", which are in none; spans: interactions by the span they came
+    with, equal ones counted once; first and last: unix seconds of the interactions, None without any; failures:
     messages.
     """
 
-    rows: dict[Source, int]
-    bad: dict[Source, dict[str, int]]
+    rows: dict[Source, dict[int, int]]
+    bad: dict[Source, dict[int, dict[str, int]]]
     splits: dict[str, int]
     spans: dict[int, int]
     first: int | None
@@ -45,12 +56,16 @@ class Summary:
         """Reads what `transforms.GenerateExamples` gives under "tally"."""
         counts: dict[str, tuple[int, int, int]] = json.loads(text)
         sums = {key: total for key, (total, _, _) in counts.items()}
-        rows, bad = {}, {}
+        rows: dict[Source, dict[int, int]] = {source: {} for source in Source}
+        bad: dict[Source, dict[int, dict[str, int]]] = {source: {} for source in Source}
         for source in Source:
             prefix = f"{source.value}/"
-            of_source = {key.removeprefix(prefix): n for key, n in sums.items() if key.startswith(prefix)}
-            rows[source] = of_source.pop(ROWS, 0)
-            bad[source] = dict(sorted(of_source.items()))
+            for key in sorted(key for key in sums if key.startswith(prefix)):
+                span, _, name = key.removeprefix(prefix).partition("/")
+                if name == ROWS:
+                    rows[source][int(span)] = sums[key]
+                else:
+                    bad[source].setdefault(int(span), {})[name] = sums[key]
         _, first, last = counts.get(TIMESTAMPS, (0, None, None))
         return cls(
             rows=rows,
@@ -62,39 +77,55 @@ class Summary:
             failures=tuple(sorted(key.removeprefix(FAILURE) for key in sums if key.startswith(FAILURE))),
         )
 
-    def too_bad(self, limit: float) -> list[Source]:
-        """The kinds of files in which more than this share of the rows are bad."""
-        return [source for source in Source if sum(self.bad[source].values()) > limit * self.rows[source]]
+    def too_bad(self, limit: float) -> list[tuple[Source, int]]:
+        """The kinds of files and spans of which more than this share of the rows are bad."""
+        return [
+            (source, span)
+            for source in Source
+            for span, reasons in sorted(self.bad[source].items())
+            if sum(reasons.values()) > limit * self.rows[source][span]
+        ]
 
     def properties(self) -> dict[str, int]:
         """Custom properties of the quarantine artifact: rows, bad_rows, `<kind>_rows`, `<kind>_bad_rows`, reasons."""
-        result = {"rows": sum(self.rows.values()), "bad_rows": 0}
+        result = {"rows": 0, "bad_rows": 0}
         for source in Source:
-            bad = sum(self.bad[source].values())
-            result[f"{source.value}_rows"] = self.rows[source]
+            reasons = Counter[str]()
+            for of_span in self.bad[source].values():
+                reasons.update(of_span)
+            rows, bad = sum(self.rows[source].values()), reasons.total()
+            result[f"{source.value}_rows"] = rows
             result[f"{source.value}_bad_rows"] = bad
+            result["rows"] += rows
             result["bad_rows"] += bad
-            for reason, count in self.bad[source].items():
+            for reason, count in reasons.items():
                 result[reason] = result.get(reason, 0) + count
         return result
 
 
-def bad_row_problem(summary: Summary, source: Source, limit: float, where: str, examples: Sequence[str]) -> str:
-    """The line for a kind of file with too many bad rows.
+def bad_row_problem(
+    summary: Summary, source: Source, span: int, config: IngestionConfig, where: str, examples: Sequence[str]
+) -> str:
+    """The line for a delivery with too many bad rows.
 
     Args:
       summary: of the run.
       source: the kind of file.
-      limit: `data.max_bad_share`.
+      span: the one the rows came with.
+      config: of the run.
       where: the place of the quarantine.
-      examples: some of its lines, of that kind of file.
+      examples: some of its lines, of that delivery.
     """
-    rows, reasons = summary.rows[source], summary.bad[source]
+    rows, reasons = summary.rows[source][span], summary.bad[source][span]
     bad = sum(reasons.values())
     frequent = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:SHOWN_REASONS]
+    of_span, what_to_do = "", ""
+    if isinstance(config.data.split, SplitBySpan) and source is Source.INTERACTIONS:
+        of_span, what_to_do = f" of span {span}", f"; {remedy(span)}"
     return (
-        f"data.{source.value}: {bad} of {rows} rows are bad ({bad / rows:.2%}), more than data.max_bad_share "
-        f"allows ({limit:.2%}): {', '.join(f'{reason} {count}' for reason, count in frequent)}; "
+        f"data.{source.value}: {bad} of {rows} rows{of_span} are bad ({bad / rows:.2%}), more than data.max_bad_share "
+        f"allows ({config.data.max_bad_share:.2%}): "
+        f"{', '.join(f'{reason} {count}' for reason, count in frequent)}{what_to_do}; "
         f"all bad rows are in {where}; the first: {' '.join(examples)}"
     )
 

@@ -42,9 +42,12 @@ from models.config import Kind, Side
 class BuildItems(beam.DoFn):
     """(item id, its rows) -> (item id, serialised tf.Example of the first row)."""
 
+    def __init__(self, span: int) -> None:
+        self._span = span
+
     def process(self, element: tuple[bytes, Iterable[CatalogueRow]]) -> Iterator[Any]:
         item_id, rows = element
-        first, duplicates = first_row(rows, Source.ITEMS)
+        first, duplicates = first_row(rows, Source.ITEMS, self._span)
         yield from duplicates
         if first is not None:
             yield item_id, tf.train.Example(features=tf.train.Features.FromString(first[2])).SerializeToString()
@@ -81,7 +84,7 @@ class BuildInteractions(beam.DoFn):
     def process(self, element: tuple[bytes, dict[str, Iterable[tuple]]]) -> Iterator[Any]:
         query_id, grouped = element
         spec = self._config.features
-        first, duplicates = first_row(grouped[Source.QUERIES.value], Source.QUERIES)
+        first, duplicates = first_row(grouped[Source.QUERIES.value], Source.QUERIES, self._config.span)
         yield from duplicates
         query = tf.train.Features()
         if first is None:
@@ -173,7 +176,7 @@ class GenerateExamples(beam.PTransform):
         items = (
             read_items.rows
             | "GroupItems" >> beam.GroupByKey()
-            | "BuildItems" >> beam.ParDo(BuildItems()).with_outputs(BAD, TALLY, main="rows")
+            | "BuildItems" >> beam.ParDo(BuildItems(config.span)).with_outputs(BAD, TALLY, main="rows")
         )
         known_items = items.rows | "ItemIds" >> beam.Keys() | "KnownItems" >> beam.combiners.ToSet()
         interactions = self._paths(begin, Source.INTERACTIONS) | "ReadInteractions" >> beam.ParDo(

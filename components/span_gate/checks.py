@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from statistics import median
+from statistics import median_high, median_low
 
 from tensorflow_metadata.proto.v0 import anomalies_pb2
 
@@ -16,24 +17,33 @@ _MEASURES = {
 
 
 def volume_problems(rows: Mapping[int, int], span: int, gate: VolumeGate) -> Iterator[str]:
-    """A line if a span has too few or too many rows.
+    """A line for each span with too few or too many rows against the median of the others.
+
+    Each span of the window, and not the run's alone: what was refused then must not be trained on now. Of an even
+    number of others the middle one that is nearer to the span counts, not their mean: of two, one may be the odd one
+    out. Of two spans in all nobody can tell which one is odd: the run's is judged.
 
     Args:
-      rows: of each span of the window and of the run's; a span without rows may be missing.
+      rows: of each span that was read.
       span: the run's.
       gate: the limits.
     """
-    earlier = [count for other, count in rows.items() if other < span]
-    usual = median(earlier)
-    ratio = rows.get(span, 0) / usual
-    limit = "min_ratio" if ratio < gate.min_ratio else "max_ratio" if ratio > gate.max_ratio else None
-    if limit is None:
-        return
-    yield (
-        f"volume: span {span} has {rows.get(span, 0):,} rows, {ratio:.2f} times the median of the {len(earlier)} spans "
-        f"before it ({usual:,.0f}); gates.volume.{limit} is {getattr(gate, limit):g}. Deliver the span again; if the "
-        f"change is real, set gates.volume.{limit} beyond it"
-    )
+    for judged, count in sorted(rows.items()):
+        others = [of_other for other, of_other in rows.items() if other != judged]
+        if judged != span and len(others) < 2:
+            continue
+        if count < gate.min_ratio * median_low(others):
+            limit, usual = "min_ratio", median_low(others)
+        elif count > gate.max_ratio * median_high(others):
+            limit, usual = "max_ratio", median_high(others)
+        else:
+            continue
+        ratio = count / usual if usual else math.inf
+        yield (
+            f"volume: span {judged} has {count:,} rows, {ratio:.2f} times the median of the {len(others)} other spans "
+            f"({usual:,.0f}); gates.volume.{limit} is {getattr(gate, limit):g}. Deliver span {judged} again, or name "
+            f"it in data.split.skip; if the change is real, set gates.volume.{limit} beyond it"
+        )
 
 
 def distance_problems(anomalies: anomalies_pb2.Anomalies, gate: str, compared: str) -> Iterator[str]:

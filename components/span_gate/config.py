@@ -8,7 +8,7 @@ from models.config import FeatureSpec, Frozen, Kind, PositiveFloat, Side
 
 
 class VolumeGate(Frozen):
-    """How many rows a span may have, as a ratio to the median of the spans before it in the window."""
+    """How many rows each span of the window and the run's may have, as a ratio to the median of the others."""
 
     min_ratio: PositiveFloat = 0.5
     max_ratio: PositiveFloat = 3.0
@@ -34,7 +34,7 @@ class GatesConfig(Frozen):
     """What stops a run before it trains. Each gate is off unless it is given."""
 
     volume: VolumeGate | None = None
-    drift: DistanceGate | None = None  # the run's span against the span before it
+    drift: DistanceGate | None = None  # the run's span against the last one before it that passed
     skew: DistanceGate | None = None  # the run's span against the window it is trained on
     canary_queries: int = Field(default=32, ge=0)  # asked of the release before it is published
 

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FAKE = Path(__file__).with_name("fake_pipeline.py")
 START = date(2000, 11, 1)
 HEADER = "user_id,item_id,timestamp\n"
+CATALOGUES = {"items": "item_id,category,subgroup,subclass", "queries": "user_id,age_group,pin_code"}
 
 
 @dataclass
@@ -196,14 +197,25 @@ def _run(home: Path) -> Iterator[Airflow]:
 
 @pytest.fixture
 def schedule(airflow: Airflow, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., Scheduled]:
-    """Puts a pipeline with so many spans on the schedule, once: schedule(spans, slow=..., **schedule keys)."""
+    """Puts a pipeline on the schedule, once, for so many spans: schedule(spans, slow=..., split=..., **keys)."""
 
     def put(
-        spans: int, *, deliver: bool = True, slow: str = "", command: Sequence[str] = (), **changes: Any
+        spans: int,
+        *,
+        deliver: bool = True,
+        slow: str = "",
+        command: Sequence[str] = (),
+        split: dict[str, Any] | None = None,
+        **changes: Any,
     ) -> Scheduled:
         config = yaml.safe_load((ROOT / "configs" / "ta_feng.yaml").read_text())
         config["name"] = request.node.name.removeprefix("test_")
         config["data"]["interactions"]["files"] = "data/{SPAN}/interactions.csv"
+        config["data"]["split"] = split or config["data"]["split"]
+        for kind, columns in CATALOGUES.items():
+            config["data"][kind]["files"] = f"data/{kind}.csv"
+            (tmp_path / "data").mkdir(exist_ok=True)
+            (tmp_path / "data" / f"{kind}.csv").write_text(f"{columns}\n{','.join('x' * len(columns.split(',')))}\n")
         config["schedule"] = {
             "start": START,
             "end": START + timedelta(days=spans - 1),

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.airflow.conftest import FAKE, Airflow, Scheduled
+from tests.airflow.conftest import FAKE, HEADER, Airflow, Scheduled
 from tests.airflow.fake_pipeline import STAGES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -35,31 +35,42 @@ def _command_pid(scheduled: Scheduled, call: str) -> int:
 
 
 def test_bad_spans_between_good_ones(schedule: Schedule) -> None:
-    scheduled = schedule(6, deliver=False, retries=1, wait_hours=0.008)  # 29 s
-    scheduled.deliver(0)
-    scheduled.deliver(1)  # a gate refuses the model that comes of it
-    (scheduled.folder / "refuse-1").write_text("HR@50 is 0.10, at least 0.20 is wanted")
-    scheduled.deliver(2, "\x00\x01\x02")
-    scheduled.deliver(3, "")
-    # 4 never comes.
-    scheduled.deliver(5)
+    # Runs are counted from 0, and are of span 1 and on: span 0 is there for the first to train on. The wait is 29 s.
+    split = {"by": "span", "window": 6}
+    scheduled = schedule(6, deliver=False, split=split, first_span=1, retries=1, wait_hours=0.008)
+    for span in (0, 1, 2):
+        scheduled.deliver(span)
+    (scheduled.folder / "refuse-2").write_text("HR@50 is 0.10, at least 0.20 is wanted")  # of the model, by a gate
+    scheduled.deliver(3, "\x01\x02\x03")
+    scheduled.deliver(4, HEADER)
+    # 5 never comes.
+    scheduled.deliver(6)
     scheduled.wait_for_states("success", "failed", "failed", "failed", "failed", "success")
-    assert scheduled.released_spans == [0, 5]
+    assert scheduled.released_spans == [1, 6]
     assert scheduled.tasks(1)["evaluate"] == ("failed", 1)  # no retry of what was refused
     assert scheduled.tasks(1)["release"][0] == "upstream_failed"
     assert scheduled.tasks(1)["report"][0] == "success"
     assert "evaluate failed: HR@50 is 0.10, at least 0.20 is wanted" in scheduled.alerts
     assert scheduled.tasks(2)["ingest"] == ("failed", 2)
-    for span in (2, 3):
-        assert f"data/{span}/interactions.csv: no column 'user_id'" in scheduled.alerts
+    assert "data/3/interactions.csv: no column 'user_id'" in scheduled.alerts
+    assert scheduled.tasks(3)["ingest"] == ("failed", 2)
+    assert "has a header but no row: there is nothing to evaluate span 4 on" in scheduled.alerts
     assert scheduled.tasks(4)["wait_for_data"][0] == "failed"
-    assert "wait_for_data failed: span 4 is not there yet: data.interactions.files: no file matches" in scheduled.alerts
+    assert "wait_for_data failed: span 5 is not there yet: data.interactions.files: no file matches" in scheduled.alerts
     assert scheduled.alerts.count(" failed: ") == 4
-    # It came after all: clearing the run is all there is to do.
-    scheduled.deliver(4)
+    # Half of its window of six is there.
+    ingest = scheduled.log(5, "ingest")
+    assert "span 3 is not trained on: data.interactions.files: data/3/interactions.csv: no column 'user_id'" in ingest
+    assert (
+        "span 4 is not trained on: data.interactions.files: data/4/interactions.csv has a header but no row" in ingest
+    )
+    assert "span 5 is not trained on: data.interactions.files: no file matches data/5/interactions.csv" in ingest
+    # It came after all: clearing the run is all there is to do. What is released is of a later span, and stays.
+    scheduled.deliver(5)
     scheduled.airflow.command("tasks", "clear", scheduled.name, "-s", "2000-11-05", "-e", "2000-11-05", "--yes")
     scheduled.wait_for_states("success", "failed", "failed", "failed", "success", "success")
-    assert scheduled.released_spans == [0, 5, 4]
+    assert scheduled.released_spans == [1, 6]
+    assert "of span 6 is later than span 5" in scheduled.log(4, "release")
 
 
 def test_late_data_is_waited_for(schedule: Schedule) -> None:
@@ -136,8 +147,9 @@ def test_a_full_disk_while_releasing(schedule: Schedule) -> None:
         "tasks", "clear", scheduled.name, "-s", "2000-11-02", "-e", "2000-11-02", "--only-failed", "--yes"
     )
     scheduled.wait_for_states("success", "success", "success")
-    assert scheduled.released_spans == [0, 2, 1]
     assert _finished(scheduled)[-1] == "end 1 release"
+    assert scheduled.released_spans == [0, 2]
+    assert "of span 2 is later than span 1" in scheduled.log(1, "release")
 
 
 def test_a_task_that_takes_too_long_is_ended_with_all_its_processes(schedule: Schedule) -> None:

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ml_metadata import MetadataStore
+from ml_metadata.proto import metadata_store_pb2
 from tfx.types import standard_artifacts
 
 from components.artifacts import RetrievalRelease
-from components.resolvers import LatestBefore, LatestBlessed, LatestBlessedBefore, LatestPushed
+from components.resolvers import LatestBlessed, LatestBlessedBefore, LatestPassedBefore, LatestPushed
 
 STORE: Any = SimpleNamespace()
 
@@ -74,20 +76,55 @@ def test_a_model_whose_folder_is_gone_is_passed_over_and_named(
     assert models.resolved(strategy, blessings) == ([], [])
 
 
-def test_the_statistics_of_the_span_before(tmp_path: Path) -> None:
-    found = []
-    for number, span in ((1, 3), (2, 4), (3, 3), (4, 5)):
-        artifact = standard_artifacts.ExampleStatistics()
-        artifact.id, artifact.span, artifact.uri = number, span, str(tmp_path / str(number))
-        Path(artifact.uri).mkdir()
-        found.append(artifact)
+class Recorded:
+    """ML Metadata in memory: statistics, and the executions that read them."""
 
-    def before(span: int) -> list[int]:
-        return [a.id for a in LatestBefore(span).resolve_artifacts(STORE, {"statistics": found})["statistics"]]
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        config = metadata_store_pb2.ConnectionConfig()
+        config.fake_database.SetInParent()
+        self.store = MetadataStore(config)
+        self.statistics: list[standard_artifacts.ExampleStatistics] = []
 
-    assert (before(5), before(4), before(3)) == ([2], [3], [])
-    (tmp_path / "2").rmdir()
-    assert before(5) == [3]
+    def add(self, span: int) -> int:
+        made = standard_artifacts.ExampleStatistics()
+        made.span = span
+        kind = self.store.put_artifact_type(made.artifact_type)
+        (made.id,) = self.store.put_artifacts([metadata_store_pb2.Artifact(type_id=kind)])
+        made.uri = str(self.folder / str(made.id))
+        Path(made.uri).mkdir()
+        self.statistics.append(made)
+        return made.id
+
+    def execute(self, component: str, state: str, **inputs: int) -> None:
+        kind = self.store.put_execution_type(metadata_store_pb2.ExecutionType(name=component))
+        execution = metadata_store_pb2.Execution(type_id=kind, last_known_state=state)
+        (number,) = self.store.put_executions([execution])
+        for key, artifact in inputs.items():
+            event = metadata_store_pb2.Event(artifact_id=artifact, execution_id=number, type="INPUT")
+            event.path.steps.add(key=key)
+            self.store.put_events([event])
+
+    def before(self, span: int) -> list[int]:
+        found = LatestPassedBefore(span).resolve_artifacts(self.store, {"statistics": self.statistics})
+        return [artifact.id for artifact in found["statistics"]]
+
+
+def test_the_statistics_of_the_last_span_that_passed(tmp_path: Path) -> None:
+    recorded = Recorded(tmp_path)
+    assert recorded.before(3) == []
+    third, fourth, fifth, again = (recorded.add(span) for span in (3, 4, 5, 3))
+    gate = "components.span_gate.component.SpanGate"
+    recorded.execute(gate, "COMPLETE", statistics=third)
+    recorded.execute(gate, "FAILED", statistics=fourth)  # refused
+    recorded.execute("ExampleValidator", "COMPLETE", statistics=fourth)
+    recorded.execute(gate, "COMPLETE", statistics=again, previous_statistics=fourth)
+    recorded.execute(gate, "FAILED", statistics=fifth, previous_statistics=again)
+    assert [recorded.before(span) for span in (3, 4, 5, 6)] == [[], [again], [again], [again]]
+    recorded.execute(gate, "COMPLETE", statistics=fourth)  # the limit was raised
+    assert [recorded.before(span) for span in (4, 5, 6)] == [[again], [fourth], [fourth]]
+    (tmp_path / str(fourth)).rmdir()
+    assert recorded.before(6) == [again]
 
 
 def test_the_release_of_the_latest_span_that_was_pushed_and_is_still_there(tmp_path: Path) -> None:

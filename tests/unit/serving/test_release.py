@@ -2,6 +2,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -302,6 +303,51 @@ def test_killed_writer_leaves_nothing_visible(tmp_path: Path, model: Path, index
     version = publish(root, model, index)
     assert names(root) == [".lock", str(version)]
     verify_release(root / str(version))
+
+
+PUBLISH_WITH_LITTLE_ROOM = """
+import resource, sys
+from pathlib import Path
+from models.config import FeatureSpec
+from serving.release import write_release
+
+root, model, index = map(Path, sys.argv[1:4])
+features = FeatureSpec.model_validate_json(sys.argv[4])
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    write_release(
+        root, model_name="m", features=features, model=model, index=index, queries=[(b"u", bytes(int(sys.argv[5])))]
+    )
+except (ValueError, OSError) as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("vocabulary", "query", "told"),
+    [
+        (0, 30_000, r"{root}/\.tmp-[^/]+/queries/examples/data\.bin cannot be written: \[Errno 27\] File too large\n"),
+        (
+            30_000,
+            0,
+            r"\[Errno 27\] File too large: '{model}/assets/vocabulary' -> '{root}/\.tmp-.*/assets/vocabulary'\n",
+        ),
+    ],
+    ids=["queries", "model"],
+)
+def test_a_full_disk_leaves_nothing_visible_and_is_told_with_the_file(
+    tmp_path: Path, model: Path, index: Path, vocabulary: int, query: int, told: str
+) -> None:
+    root = tmp_path / "r"
+    before = publish(root, model, index)
+    (model / "assets" / "vocabulary").write_bytes(bytes(vocabulary))
+    arguments = [str(root), str(model), str(index), SPEC.model_dump_json(), str(query)]
+    command = [sys.executable, "-c", PUBLISH_WITH_LITTLE_ROOM, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert re.fullmatch(told.format(root=re.escape(str(root)), model=re.escape(str(model))), done.stdout), done.stdout
+    assert names(root) == [".lock", str(before)]
+    verify_release(root / str(before))
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from tfx.types import standard_artifacts
 from components.artifacts import Quarantine
 from components.ingestion.config import IngestionConfig
 from components.ingestion.executor import Executor
-from components.ingestion.inputs import input_fingerprint
+from components.ingestion.fingerprint import input_fingerprint
 
 FEATURES = (
     {"name": "user", "kind": "id", "side": "query"},

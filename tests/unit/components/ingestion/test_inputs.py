@@ -10,9 +10,11 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
+from components.ingestion.checks import check_inputs
 from components.ingestion.config import IngestionConfig
 from components.ingestion.errors import IngestionError
-from components.ingestion.inputs import check_inputs, input_files, input_fingerprint
+from components.ingestion.fingerprint import input_fingerprint
+from components.ingestion.inputs import input_files
 from components.ingestion.layout import Source
 from tests.unit.components.ingestion.helpers import FEATURES, make_config, write, write_csv
 

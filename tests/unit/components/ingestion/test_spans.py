@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from components.ingestion.checks import check_inputs
 from components.ingestion.config import IngestionConfig
 from components.ingestion.errors import IngestionError
-from components.ingestion.inputs import check_inputs, input_fingerprint
+from components.ingestion.fingerprint import input_fingerprint
 from components.ingestion.spans import interaction_patterns, missing
 from tests.unit.components.ingestion.helpers import ITEMS, QUERIES, make_config, rows, run, write
 
@@ -68,11 +71,166 @@ def test_a_split_by_span_needs_a_file_for_each(folder: Path) -> None:
         by_span(folder, 3, files="all.csv")
 
 
-def test_a_gap_in_the_window_is_named(folder: Path) -> None:
-    (folder / "2" / "part.csv").unlink()
+def no_file(folder: Path, span: int) -> str:
+    return f"data.interactions.files: no file matches {folder}/{span}/*.csv"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "no file matches {folder}/1/*.csv"),
+        ("", "{folder}/1/part.csv is empty"),
+        (HEADER, "{folder}/1/*.csv has a header but no row"),
+        (
+            "\x00\x01\x02",
+            "{folder}/1/part.csv: no column 'user_id', which data.interactions.query_id needs; its columns are "
+            "\x00\x01\x02 (is delimiter ',' right?) (and 4 more)",
+        ),
+        (
+            "user_id,item_id,time\nu1,i1,5\n",
+            "{folder}/1/part.csv: no column 'device', which features.device needs; its columns are user_id, item_id, "
+            "time",
+        ),
+    ],
+    ids=["missing", "empty", "closed", "no_csv", "another_column"],
+)
+def test_a_delivery_before_the_runs_that_is_of_no_use_is_left_out(
+    folder: Path, content: str | None, reason: str
+) -> None:
+    whole = input_fingerprint(by_span(folder, 3))
+    part = folder / "1" / "part.csv"
+    text = part.read_text()
+    part.unlink()
+    if content is not None:
+        write(part, content)
+    assert check_inputs(by_span(folder, 3)) == {1: "data.interactions.files: " + reason.format(folder=folder)}
+    without = input_fingerprint(by_span(folder, 3))
+    assert without != whole
+    write(part, text)  # it comes late
+    assert check_inputs(by_span(folder, 3)) == {}
+    assert input_fingerprint(by_span(folder, 3)) == whole
+
+
+def test_a_parquet_file_that_is_none_is_left_out(folder: Path) -> None:
+    config = by_span(folder, 3, files="{SPAN}/*.parquet")
+    tree = config.model_dump(mode="json")
+    tree["data"]["interactions"]["format"] = "parquet"
+    for span in (2, 3):
+        frame = pd.DataFrame({"user_id": ["u1"], "item_id": ["i1"], "time": [5], "device": ["tv"]})
+        frame.to_parquet(folder / str(span) / "part.parquet")
+    write(folder / "1" / "part.parquet", "PAR1 and no more")
+    (reason,) = check_inputs(IngestionConfig.model_validate(tree)).values()
+    assert reason.startswith(f"data.interactions.files: {folder}/1/part.parquet: not a readable Parquet file: ")
+
+
+def test_more_than_half_of_the_window_left_out_fails(folder: Path) -> None:
+    for span in (0, 1):
+        (folder / str(span) / "part.csv").unlink()
+    # Of 0, 1 and 2 two are missing; of 1 and 2 one.
+    with pytest.raises(IngestionError) as error:
+        check_inputs(by_span(folder, 3, window=3))
+    assert error.value.problems == (
+        "data.split: 2 of the 3 spans to train on before span 3 cannot be used, more than half; deliver them again, or "
+        "name in data.split.skip those that will not come",
+        f"span 0: {no_file(folder, 0)}",
+        f"span 1: {no_file(folder, 1)}",
+    )
+    assert check_inputs(by_span(folder, 3)) == {1: no_file(folder, 1)}
+    # Named, 0 is not looked for: of 1 and 2 one is missing.
+    assert check_inputs(by_span(folder, 3, window=3, skip=[0])) == {
+        0: "named in data.split.skip",
+        1: no_file(folder, 1),
+    }
+
+
+def test_the_runs_own_span_must_be_there_and_have_rows(folder: Path) -> None:
+    write(folder / "3" / "part.csv", HEADER)
     with pytest.raises(IngestionError) as error:
         check_inputs(by_span(folder, 3))
-    assert error.value.problems == (f"data.interactions.files: no file matches {folder}/2/*.csv (span 2 of 1 to 3)",)
+    assert error.value.problems == (
+        f"data.interactions.files: {folder}/3/*.csv has a header but no row: there is nothing to evaluate span 3 on",
+    )
+    (folder / "3" / "part.csv").unlink()
+    with pytest.raises(IngestionError) as error:
+        check_inputs(by_span(folder, 3))
+    assert error.value.problems == (no_file(folder, 3),)
+
+
+def test_what_the_file_system_refuses_is_tried_again_and_not_left_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: str, *_: Any) -> Any:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("components.ingestion.csv_reader.open_file", refused)
+    for use in (check_inputs, input_fingerprint):
+        with pytest.raises(IngestionError, match=rf"{folder}/1/part\.csv cannot be read: Permission denied"):
+            use(by_span(folder, 3))
+
+
+def test_a_skipped_span_is_not_read(folder: Path, tmp_path: Path) -> None:
+    config = by_span(folder, 3, skip=[1])
+    assert list(interaction_patterns(config.data, 3)) == [2, 3]
+    before = input_fingerprint(config)
+    write(folder / "1" / "part.csv", "what it says does not matter")
+    assert input_fingerprint(config) == before
+    assert check_inputs(config) == {1: "named in data.split.skip"}
+    with pytest.raises(IngestionError, match=r"--span: 3 is named in data\.split\.skip, so it is not to be used"):
+        check_inputs(by_span(folder, 3, skip=[3]))
+    with pytest.raises(IngestionError, match=r"data\.split\.skip: names all spans that span 3 could be trained on"):
+        check_inputs(by_span(folder, 3, skip=[1, 2]))
+
+    (folder / "2" / "part.csv").unlink()
+    deliver(folder, 2, "u1,i2,200,\nu1,i3,201,\n")
+    examples = run(config, tmp_path / "out")["examples"]
+    assert sorted(r["moment"] for r in rows(examples, "train")) == [[200], [201]]
+    assert examples.get_string_custom_property("span_rows") == '{"2": 2, "3": 2}'
+    assert examples.get_string_custom_property("left_out") == '{"1": "named in data.split.skip"}'
+    assert {file["span"] for file in json.loads(examples.get_string_custom_property("inputs"))} == {2, 3}
+
+
+def test_only_what_is_in_reach_is_part_of_a_runs_config(folder: Path) -> None:
+    # The config is a key of TFX's cache: a span that another run skips does not make this one run again.
+    config = by_span(folder, 3, skip=[9, 2, 0])
+    assert config.skipping(()).data.split.skip == (2,)  # the window is 1 and 2
+    assert config.skipping([1]).data.split.skip == (1, 2)
+    assert config.skipping([1]).model_dump() == by_span(folder, 3, skip=[1, 2]).model_dump()
+
+
+def test_a_span_that_is_left_out_is_recorded(folder: Path, tmp_path: Path) -> None:
+    (folder / "1" / "part.csv").unlink()
+    examples = run(by_span(folder, 3), tmp_path / "out")["examples"]
+    assert json.loads(examples.get_string_custom_property("left_out")) == {"1": no_file(folder, 1)}
+    assert examples.get_string_custom_property("span_rows") == '{"2": 2, "3": 2}'
+    assert {file["span"] for file in json.loads(examples.get_string_custom_property("inputs"))} == {2, 3}
+
+
+def test_bad_rows_are_held_against_their_own_span(folder: Path, tmp_path: Path) -> None:
+    # One of 20 rows of span 2, of 24 in all: 5 %, where 4.5 % are allowed.
+    good = "".join(f"u{n},i1,{200 + n},\n" for n in range(19))
+    write(folder / "2" / "part.csv", HEADER + good + "u9,i99,220,\n")
+    config = by_span(folder, 3)
+    tight = config.model_copy(update={"data": config.data.model_copy(update={"max_bad_share": 0.045})})
+    with pytest.raises(IngestionError) as error:
+        run(tight, tmp_path / "out")
+    assert str(error.value).startswith(
+        "data.interactions: 1 of 20 rows of span 2 are bad (5.00%), more than data.max_bad_share allows (4.50%): "
+        "unknown_item 1; deliver span 2 again, or name it in data.split.skip; "
+    )
+    assert f'"file": "{folder}/2/part.csv", "line": 21' in str(error.value)
+
+
+def test_damage_further_on_names_the_remedy(folder: Path, tmp_path: Path) -> None:
+    config = by_span(folder, 3, files="{SPAN}/*.csv*")
+    (folder / "2" / "part.csv").unlink()
+    # 2 MB: the check of the header reads the first.
+    text = HEADER + "".join(f"u{n},i1,{n},{'x' * 1000}\n" for n in range(2000))
+    packed = write(folder / "2" / "part.csv.gz", text)
+    packed.write_bytes(packed.read_bytes()[:-30])
+    with pytest.raises(
+        IngestionError, match=r"damaged gzip file .*; deliver span 2 again, or name it in data\.split\.skip"
+    ):
+        run(config, tmp_path / "out")
 
 
 def test_the_first_span_has_nothing_to_train_on(folder: Path) -> None:

@@ -13,11 +13,11 @@ from components.ingestion.summary import Summary, bad_row_problem, split_problem
 from tests.unit.components.ingestion.helpers import make_config
 
 COUNTS = {
-    "interactions/rows": [60, 20, 40],
-    "interactions/unknown_item": [6, 2, 4],
-    "interactions/bad_date": [3, 1, 2],
-    "items/rows": [10, 10, 10],
-    "items/duplicate_item": [1, 1, 1],
+    "interactions/0/rows": [60, 20, 40],
+    "interactions/0/unknown_item": [6, 2, 4],
+    "interactions/0/bad_date": [3, 1, 2],
+    "items/0/rows": [10, 10, 10],
+    "items/0/duplicate_item": [1, 1, 1],
     "split/train": [40, 1, 9],
     "split/items": [9, 1, 1],
     "timestamps": [500, 0, 86_400],
@@ -31,10 +31,10 @@ def summary(**counts: int) -> Summary:
 
 def test_sums_and_bounds_are_read() -> None:
     found = summary()
-    assert found.rows == {Source.INTERACTIONS: 60, Source.ITEMS: 10, Source.QUERIES: 0}
+    assert found.rows == {Source.INTERACTIONS: {0: 60}, Source.ITEMS: {0: 10}, Source.QUERIES: {}}
     assert found.bad == {
-        Source.INTERACTIONS: {"bad_date": 3, "unknown_item": 6},
-        Source.ITEMS: {"duplicate_item": 1},
+        Source.INTERACTIONS: {0: {"bad_date": 3, "unknown_item": 6}},
+        Source.ITEMS: {0: {"duplicate_item": 1}},
         Source.QUERIES: {},
     }
     assert found.splits == {"train": 40, "items": 9}
@@ -43,29 +43,47 @@ def test_sums_and_bounds_are_read() -> None:
 
 
 def test_properties() -> None:
-    assert summary(items__bad_date=2).properties() == {
-        "rows": 70,
-        "bad_rows": 12,
-        "interactions_rows": 60,
-        "interactions_bad_rows": 9,
+    more = {"items__0__bad_date": 2, "interactions__1__rows": 5, "interactions__1__unknown_item": 1}
+    assert summary(**more).properties() == {
+        "rows": 75,
+        "bad_rows": 13,
+        "interactions_rows": 65,
+        "interactions_bad_rows": 10,
         "items_rows": 10,
         "items_bad_rows": 3,
         "queries_rows": 0,
         "queries_bad_rows": 0,
-        "unknown_item": 6,
+        "unknown_item": 7,
         "bad_date": 5,
         "duplicate_item": 1,
     }
 
 
-def test_too_many_bad_rows_of_one_kind_of_file() -> None:
+def test_too_many_bad_rows_of_one_kind_of_file(tmp_path: Path) -> None:
     # 9 of 60 are 15 %, 1 of 10 is 10 %.
     assert summary().too_bad(0.15) == []
-    assert summary().too_bad(0.1) == [Source.INTERACTIONS]
-    assert summary().too_bad(0.09) == [Source.INTERACTIONS, Source.ITEMS]
-    assert bad_row_problem(summary(), Source.INTERACTIONS, 0.1, "/q", ['{"line": 3}', '{"line": 4}']) == (
+    assert summary().too_bad(0.1) == [(Source.INTERACTIONS, 0)]
+    assert summary().too_bad(0.09) == [(Source.INTERACTIONS, 0), (Source.ITEMS, 0)]
+    config = make_config(tmp_path, max_bad_share=0.1)
+    assert bad_row_problem(summary(), Source.INTERACTIONS, 0, config, "/q", ['{"line": 3}', '{"line": 4}']) == (
         "data.interactions: 9 of 60 rows are bad (15.00%), more than data.max_bad_share allows (10.00%): "
         'unknown_item 6, bad_date 3; all bad rows are in /q; the first: {"line": 3} {"line": 4}'
+    )
+
+
+def test_each_span_has_a_share_of_its_own(tmp_path: Path) -> None:
+    # 4 of 100 rows of span 11, and 4 of 400 of all: a window does not thin them out. 2 of 200 are just allowed.
+    counts = {"interactions__9__rows": 200, "interactions__9__bad_date": 2, "interactions__10__rows": 100}
+    found = summary(**counts, interactions__11__rows=100, interactions__11__bad_date=4, interactions__0__bad_date=0,
+                    interactions__0__unknown_item=0, items__0__duplicate_item=0)  # fmt: skip
+    assert found.too_bad(0.01) == [(Source.INTERACTIONS, 11)]
+    split = {"by": "span", "window": 3}
+    files = {"files": "{SPAN}/*.csv", "query_id": "user_id", "item_id": "item_id", "timestamp": "time"}
+    config = make_config(tmp_path, split=split, interactions=files, max_bad_share=0.01)
+    assert bad_row_problem(found, Source.INTERACTIONS, 11, config, "/q", ['{"line": 3}']) == (
+        "data.interactions: 4 of 100 rows of span 11 are bad (4.00%), more than data.max_bad_share allows (1.00%): "
+        "bad_date 4; deliver span 11 again, or name it in data.split.skip; all bad rows are in /q; the first: "
+        '{"line": 3}'
     )
 
 

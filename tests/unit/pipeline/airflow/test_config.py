@@ -67,3 +67,20 @@ def test_the_spans_of_schedule_and_split_agree(write_config: Callable[..., Path]
     file.write_text(yaml.safe_dump(config))
     with pytest.raises(ConfigError, match=r"schedule\.every_hours must be 24"):
         load_config(file)
+
+
+def test_the_first_run_needs_a_span_to_train_on(write_config: Callable[..., Path]) -> None:
+    file = write_config({"start": date(2026, 1, 1), "first_span": 5})
+    config = yaml.safe_load(file.read_text())
+    config["data"]["interactions"]["files"] = "{SPAN}.csv"
+    for split in ({"first_span": 5}, {"first_span": 9}, {"first_span": 5, "first_day": date(2026, 1, 1)}):
+        config["data"]["split"] = {"by": "span", "window": 7, **split}
+        file.write_text(yaml.safe_dump(config))
+        first = split["first_span"]
+        with pytest.raises(
+            ConfigError, match=rf"schedule\.first_span must be {first + 1} or more: span {first} is the f"
+        ):
+            load_config(file)
+    config["data"]["split"] = {"by": "span", "window": 7, "first_span": 4}
+    file.write_text(yaml.safe_dump(config))
+    load_config(file)
