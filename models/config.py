@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+FEATURE_NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
 RESERVED_NAMES = frozenset(
     {
         "candidate_index",
@@ -69,7 +70,7 @@ class Feature(Frozen):
     value is an empty list.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+    name: Annotated[str, Field(pattern=FEATURE_NAME)]
     kind: KindField
     side: SideField
     column: str | None = None  # the file's column, where it is not called like the feature
@@ -144,7 +145,7 @@ class FeatureSpec(Frozen):
                 expected = self.query_id if f.side is Side.QUERY else self.item_id
                 if f.name != expected:
                     raise ValueError(
-                        f"feature {f.name!r}: kind id on side {f.side.value} must be the id column {expected!r}; "
+                        f"feature {f.name!r}: of kind id on side {f.side.value} there is {expected!r} already; "
                         "other ids are categorical"
                     )
         for side in (Side.QUERY, Side.ITEM):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -14,7 +15,7 @@ from components.item_indexer.config import IndexConfig
 from components.negative_sampler.config import NegativesConfig
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.span_gate.config import GatesConfig, distances
-from models.config import Feature, FeatureSpec, Frozen, Kind, ModelConfig, Side, TrainConfig
+from models.config import FEATURE_NAME, Feature, FeatureSpec, Frozen, Kind, ModelConfig, Side, TrainConfig
 from pipeline.airflow.config import ScheduleConfig
 from serving.config import ServingConfig
 
@@ -41,6 +42,7 @@ class PipelineConfig(Frozen):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> PipelineConfig:
+        self._check_ids()
         _ = self.feature_spec
         for f in self.features:
             catalogue_feature = f.side is Side.QUERY and f.kind not in (Kind.ID, Kind.HISTORY)
@@ -67,7 +69,7 @@ class PipelineConfig(Frozen):
             raise ValueError(f"model.objective {self.model.objective.value} needs negatives.per_positive of at least 1")
         if self.model.share_item_embedding and not any(f.kind is Kind.ID for f in self.feature_spec.item_features):
             raise ValueError(
-                f"model.share_item_embedding needs a feature {self.data.interactions.item_id!r} of kind id"
+                f"model.share_item_embedding needs a feature of kind id: column {self.data.interactions.item_id!r}"
             )
         if not any(f.kind is Kind.HISTORY for f in self.features):
             if self.model.kind == "mind":
@@ -107,13 +109,33 @@ class PipelineConfig(Frozen):
 
     @property
     def feature_spec(self) -> FeatureSpec:
+        """The ids are called like their features, so that a column with any name can be one."""
+
+        def name(side: Side, column: str, otherwise: str) -> str:
+            declared = next((f.name for f in self.features if f.kind is Kind.ID and f.side is side), None)
+            # TensorFlow's signatures have no inputs called "Item No".
+            return declared or (column if re.match(FEATURE_NAME, column) else otherwise)
+
         return FeatureSpec(
-            query_id=self.data.interactions.query_id,
-            item_id=self.data.interactions.item_id,
+            query_id=name(Side.QUERY, self.data.interactions.query_id, "query_id"),
+            item_id=name(Side.ITEM, self.data.interactions.item_id, "item_id"),
             timestamp=self.data.interactions.timestamp,
             category=self.data.items.category,
             features=self.features,
         )
+
+    def _check_ids(self) -> None:
+        data = self.data
+        columns = {
+            Side.QUERY: (data.interactions.query_id, *([data.queries.id] if data.queries else [])),
+            Side.ITEM: (data.interactions.item_id, data.items.id),
+        }
+        for f in self.features:
+            if f.kind is Kind.ID and f.source_column not in columns[f.side]:
+                raise ValueError(
+                    f"feature {f.name!r}: kind id on side {f.side.value} must be the id column {columns[f.side][0]!r} "
+                    "(by its name, or by column); other ids are categorical"
+                )
 
     def ingestion(self, span: int) -> IngestionConfig:
         return IngestionConfig(data=self.data, features=self.feature_spec, span=span)
