@@ -281,13 +281,12 @@ def experiment(
     ] = None,
 ) -> None:
     """Run a grid of data sets x rows x seeds and write one table and plots. Finished cells are not run again."""
-    from rich.console import Console
-
     from pipeline.experiments.config import load_grid
     from pipeline.experiments.plan import ROOT, make_plan
     from pipeline.experiments.report import write_report
     from pipeline.experiments.results import collect
     from pipeline.experiments.runner import run_plan
+    from pipeline.terminal import plain_console
 
     loaded = load_grid(grid)
     known = {
@@ -299,7 +298,7 @@ def experiment(
         for value in values:
             if value not in there:
                 raise UserError(f"{option}: no {value!r}; there is: {', '.join(there)}")
-    console = Console(highlight=False)
+    console = plain_console()
     plan = make_plan(loaded, grid, evaluation=split, seeds=seeds, datasets=[only_dataset] if only_dataset else None)
     failed = [] if report_only else run_plan(plan, console, only_row, jobs)
     for file in write_report(collect(plan), failed, output or ROOT / "report" / f"{grid.stem}-{split}"):

@@ -68,7 +68,7 @@ def test_metadata_that_is_no_database(tmp_path: Path) -> None:
 def test_a_model_that_was_refused_says_why() -> None:
     def result(blessed: bool) -> RunResult:
         metrics = {"blessed": blessed, "reasons": ["a", "b"], "refused": [] if blessed else ["b is below c."]}
-        return RunResult(metrics=metrics, index=None, release=None, note=None, log=Path("log"))
+        return RunResult(metrics=metrics, index=None, release=None, note=None, put_aside=None, log=Path("log"))
 
     assert result(True).refusal is None
     assert result(False).refusal == (
