@@ -16,6 +16,7 @@ from components.negative_sampler.config import NegativesConfig
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.span_gate.config import GatesConfig, distances
 from models.config import FEATURE_NAME, Feature, FeatureSpec, Frozen, Kind, ModelConfig, Side, TrainConfig
+from models.feature_checks import check_features
 from pipeline.airflow.config import ScheduleConfig
 from serving.config import ServingConfig
 
@@ -67,10 +68,7 @@ class PipelineConfig(Frozen):
                 )
         if self.model.needs_negatives and self.negatives.per_positive == 0:
             raise ValueError(f"model.objective {self.model.objective.value} needs negatives.per_positive of at least 1")
-        if self.model.share_item_embedding and not any(f.kind is Kind.ID for f in self.feature_spec.item_features):
-            raise ValueError(
-                f"model.share_item_embedding needs a feature of kind id: column {self.data.interactions.item_id!r}"
-            )
+        check_features(self.feature_spec, self.model)
         if not any(f.kind is Kind.HISTORY for f in self.features):
             if self.model.kind == "mind":
                 raise ValueError("model.kind mind needs a feature of kind history, which its interests are made of")

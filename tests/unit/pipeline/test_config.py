@@ -152,6 +152,7 @@ def test_the_tree_is_frozen(tmp_path: Path) -> None:
             "buckets is for numbers and timestamps",
         ),
         (("features", 2), {"name": "p", "kind": "number", "side": "item", "min": 2.0, "max": 1.0}, "min is larger"),
+        (("model", "share_item_embedding"), True, "model.share_item_embedding: no feature of kind history is declared"),
         (
             ("model", "mask_same_query"),
             True,
@@ -224,6 +225,16 @@ def test_show_must_not_clash_with_a_feature_of_other_content(tmp_path: Path) -> 
         _load(tmp_path, tree)
     tree["features"][2] = {"name": "released", "column": "year", "kind": "number", "side": "item"}
     assert _load(tmp_path, tree).data.items.show == ("year",)
+
+
+@pytest.mark.parametrize(("buckets", "name"), [(4, "at_moment"), (None, "at_hour"), (None, "at_weekday")])
+def test_two_features_of_one_transformed_column(tmp_path: Path, buckets: int | None, name: str) -> None:
+    tree = _with(("features", 2), {"name": "at", "kind": "timestamp", "side": "interaction", "buckets": buckets})
+    tree["features"].append({"name": name, "kind": "categorical", "side": "interaction"})
+    with pytest.raises(ConfigError, match=f"features 'at' and '{name}' would both become a column '{name}'"):
+        _load(tmp_path, tree)
+    tree["features"][3]["name"] = "at_month"
+    assert len(_load(tmp_path, tree).features) == 4
 
 
 def test_dates_are_utc(tmp_path: Path) -> None:
