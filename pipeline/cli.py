@@ -259,8 +259,9 @@ def recommend(
                 item_features=shown,
             )
     except RetrievalError as e:
+        # A server that has no release yet is UNAVAILABLE too.
         hint = f"\nIs a server running? Start one with: python -m pipeline serve --config {config}"
-        raise UserError(f"{e}{hint if e.status == 'UNAVAILABLE' else ''}") from e
+        raise UserError(f"{e}{hint if 'failed to connect' in e.message else ''}") from e
     print_recommendations(query_id, answer, shown)
 
 
@@ -329,6 +330,9 @@ def _by_attribute(option: str, given: list[str] | None) -> dict[str, list[str]]:
 def _check_inputs(config: PipelineConfig, span: int) -> None:
     from components.ingestion.inputs import check_inputs
 
+    # Airflow gives each period's number, whatever the files are called.
+    if span and not config.data.has_spans and config.schedule is None:
+        raise UserError(f"--span {span}: no file pattern of the configuration has {{SPAN}}, so it would change nothing")
     check_inputs(config.ingestion(span))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -149,16 +151,20 @@ class PipelineConfig(Frozen):
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a mapping that has a key twice, where YAML would silently take the last."""
+    """Refuses a mapping that has a key twice, where YAML would silently take the last, and keys that are no text."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
         seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.composer.ComposerError(
+                    None, None, "a key must be a word, not a list or mapping", key.start_mark
+                )
+            if key.value in seen:
+                raise yaml.composer.ComposerError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+            seen.add(key.value)
+        return node
 
 
 # Pydantic puts the chosen member of a tagged union into an error's place; users don't write it.
@@ -175,6 +181,30 @@ def _key(place: Iterable[int | str]) -> str:
     return text
 
 
+# What pydantic says of what YAML calls a mapping and a list.
+_SECTIONS = {
+    "model_type": "input should be a mapping of keys",
+    "model_attributes_type": "input should be a mapping of keys",
+    "dict_type": "input should be a mapping of keys",
+    "tuple_type": "input should be a list, as [a, b]",
+}
+_EXPONENT = re.compile(r"([+-]?\d+)(\.\d*)?[eE]([+-]?)(\d+)")
+
+
+def _hint(kind: str, given: object) -> str:
+    """What YAML made of a value, where that is not what it looks like."""
+    if kind == "string_type" and isinstance(given, bool):
+        return "; YAML reads yes, no, on and off as true and false: quote it"
+    if kind == "string_type" and isinstance(given, int | float | date):
+        return "; quote it"
+    if kind == "float_type" and isinstance(given, str) and (number := _EXPONENT.fullmatch(given)):
+        digits, point, sign, exponent = number.groups()
+        return (
+            f"; write {Decimal(given):f} or {digits}{point or '.0'}e{sign or '+'}{exponent}, for to YAML this is text"
+        )
+    return ""
+
+
 def _line(source: str, error: Any) -> str:
     key = _key(error["loc"])
     where = f"{source}: {key}" if key else source
@@ -182,10 +212,12 @@ def _line(source: str, error: Any) -> str:
         return f"{where}: unknown key"
     if error["type"] == "missing":
         return f"{where}: missing, but required"
+    given = error["input"]
+    if given is None and error["type"] in _SECTIONS:
+        return f"{where}: nothing stands below it; give it a value, or leave it out"
     message = error["msg"].removeprefix("Value error, ")
     if message == error["msg"]:  # pydantic's own
-        message = message[0].lower() + message[1:]
-    given = error["input"]
+        message = _SECTIONS.get(error["type"], message[0].lower() + message[1:]) + _hint(error["type"], given)
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | None) else ""
     return f"{where}: {message}{shown}"
 
