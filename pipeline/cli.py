@@ -278,7 +278,11 @@ def experiment(
     jobs: Annotated[int, typer.Option(min=1, help="Cells at a time, sharing the processors.")] = 1,
     report_only: Annotated[bool, typer.Option("--report-only", help="Run nothing.")] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of the report; default: runs/experiments/report/<grid>-<split>.")
+        Path | None,
+        typer.Option(
+            help="Folder of the report; default: runs/experiments/report/<grid>-<split>, and for a part of the grid "
+            "<grid>-<split>-<only dataset>-<seeds>seeds."
+        ),
     ] = None,
 ) -> None:
     """Run a grid of data sets x rows x seeds and write one table and plots. Finished cells are not run again."""
@@ -302,7 +306,10 @@ def experiment(
     console = plain_console()
     plan = make_plan(loaded, grid, evaluation=split, seeds=seeds, datasets=[only_dataset] if only_dataset else None)
     failed = [] if report_only else run_plan(plan, console, only_row, jobs)
-    for file in write_report(collect(plan), failed, output or ROOT / "report" / f"{grid.stem}-{split}"):
+    # A part of the grid must not take the place of the whole one's report.
+    part = [*([only_dataset] if only_dataset else []), *([f"{seeds}seeds"] if seeds else [])]
+    folder = output or ROOT / "report" / "-".join([grid.stem, split, *part])
+    for file in write_report(collect(plan), failed, folder):
         console.print(str(file), soft_wrap=True)
     if failed:
         raise UserError("\n".join(failed))
