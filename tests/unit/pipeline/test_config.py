@@ -62,6 +62,12 @@ def test_defaults_are_the_papers() -> None:
     assert TrainConfig().batch_size == 256
 
 
+def test_the_three_data_sets_have_one_model_and_one_training() -> None:
+    first, *others = (load_config(CONFIGS / f"{name}.yaml") for name in ("movielens", "ta_feng", "amazon_beauty"))
+    for other in others:
+        assert (other.model, other.train, other.negatives) == (first.model, first.train, first.negatives)
+
+
 def test_filters_need_an_attribute_of_the_items(tmp_path: Path) -> None:
     tree = {**TREE, "index": {"filter": ["nothing"]}}
     with pytest.raises(ConfigError, match=r"index\.filter: 'nothing' is neither a feature of side item nor a column"):
