@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import Enum
 from typing import Annotated, Literal
 
@@ -136,27 +135,9 @@ class Feature(Frozen):
             refuse("min", "is larger than max")
         if self.values is not None and self.kind not in (Kind.CATEGORICAL, Kind.MULTI_CATEGORICAL):
             refuse("values", f"is for categoricals, not for kind {self.kind.value}")
-        self._refuse_what_has_no_effect(refuse)
+        if self.hash_buckets is not None and self.kind in (Kind.NUMBER, Kind.TIMESTAMP, Kind.HISTORY):
+            refuse("hash_buckets", f"does not apply to kind {self.kind.value}")
         return self
-
-    def _refuse_what_has_no_effect(self, refuse: Callable[[str, str], None]) -> None:
-        of_vocabulary = {
-            "hash_buckets": self.hash_buckets is not None,
-            "vocabulary_size": self.vocabulary_size is not None,
-            "min_count": self.min_count > 1,
-        }
-        for key, is_set in of_vocabulary.items():
-            if is_set and self.kind in (Kind.NUMBER, Kind.TIMESTAMP, Kind.HISTORY):
-                refuse(key, f"does not apply to kind {self.kind.value}")
-            if is_set and self.hash_buckets is not None and key != "hash_buckets":
-                refuse(key, "has no effect beside hash_buckets, which takes the place of a vocabulary")
-        if self.embedding_dim is not None and self.kind is Kind.NUMBER and self.buckets is None:
-            refuse("embedding_dim", "is for numbers with buckets: without them a number is not embedded")
-        defaults = Feature.model_fields
-        if self.separator != defaults["separator"].default and self.kind is not Kind.MULTI_CATEGORICAL:
-            refuse("separator", f"is for kind multi_categorical, not for kind {self.kind.value}")
-        if self.max_values != defaults["max_values"].default and not self.multi_valued:
-            refuse("max_values", f"is for kinds multi_categorical, text and history, not for kind {self.kind.value}")
 
 
 class FeatureSpec(Frozen):

@@ -9,13 +9,36 @@ def check_features(spec: FeatureSpec, config: ModelConfig) -> None:
     """Checks that a model can be built on the features.
 
     Raises:
-      ValueError: it cannot; the text names the feature and the key.
+      ValueError: it cannot, or a key would have no effect; the text names the feature and the key.
     """
+    for feature in spec.features:
+        _check_effect(feature)
     histories = [f for f in spec.query_features if f.kind is Kind.HISTORY]
     if config.share_item_embedding:
         _check_sharing(spec, config, histories)
     if config.kind == "factorization_machine":
         _check_one_width(spec, config)
+
+
+def _check_effect(feature: Feature) -> None:
+    # Not a matter of Feature itself: a release that was made with such a key is whole.
+    def refuse(key: str, why: str) -> None:
+        raise ValueError(f"feature {feature.name!r}: {key} {why}")
+
+    kind, defaults = feature.kind, Feature.model_fields
+    for key in ("vocabulary_size", "min_count"):
+        if getattr(feature, key) == defaults[key].default:
+            continue
+        if kind in (Kind.NUMBER, Kind.TIMESTAMP, Kind.HISTORY):
+            refuse(key, f"does not apply to kind {kind.value}")
+        if feature.hash_buckets is not None:
+            refuse(key, "has no effect beside hash_buckets, which takes the place of a vocabulary")
+    if feature.embedding_dim is not None and kind is Kind.NUMBER and feature.buckets is None:
+        refuse("embedding_dim", "is for numbers with buckets: without them a number is not embedded")
+    if feature.separator != defaults["separator"].default and kind is not Kind.MULTI_CATEGORICAL:
+        refuse("separator", f"is for kind multi_categorical, not for kind {kind.value}")
+    if feature.max_values != defaults["max_values"].default and not feature.multi_valued:
+        refuse("max_values", f"is for kinds multi_categorical, text and history, not for kind {kind.value}")
 
 
 def _width(feature: Feature, config: ModelConfig) -> int:
