@@ -217,7 +217,8 @@ def _line(source: str, error: Any) -> str:
         return f"{where}: nothing stands below it; give it a value, or leave it out"
     message = error["msg"].removeprefix("Value error, ")
     if message == error["msg"]:  # pydantic's own
-        message = _SECTIONS.get(error["type"], message[0].lower() + message[1:]) + _hint(error["type"], given)
+        message = (message[0].lower() + message[1:]).replace("tuple", "list")
+        message = _SECTIONS.get(error["type"], message) + _hint(error["type"], given)
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | None) else ""
     return f"{where}: {message}{shown}"
 
@@ -237,7 +238,7 @@ def read_tree(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}:{line} not valid YAML: {getattr(e, 'problem', e)}") from e
+        raise ConfigError(f"{path}:{line} not valid YAML: {getattr(e, 'problem', str(e).splitlines()[0])}") from e
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected a mapping of keys, found {type(tree).__name__}")
     return tree

@@ -180,6 +180,7 @@ def test_the_tree_is_frozen(tmp_path: Path) -> None:
         (("train", "learning_rate"), "2e-3", "write 0.002 or 2.0e-3, for to YAML this is text (given: '2e-3')"),
         (("train", "learning_rate"), "25E1", "write 250 or 25.0e+1, for to YAML this is text"),
         (("data", "items", "show"), "title", "data.items.show: input should be a list, as [a, b] (given: 'title')"),
+        (("evaluation", "ks"), [], "evaluation.ks: list should have at least 1 item"),
         (("model", "hidden_units"), 128, "model.hidden_units: input should be a list"),
         (("model", "mimic"), 1.0, "model.mimic: input should be a mapping of keys (given: 1.0)"),
         (("data", "split"), "last", "data.split: input should be a mapping of keys (given: 'last')"),
@@ -232,6 +233,7 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
         (b"", "expected a mapping of keys, found NoneType"),
         (b"- 1\n", "expected a mapping of keys, found list"),
         (b"name: \xff\n", "not UTF-8 at byte 6"),
+        (b"name: \x01\n", "not valid YAML: unacceptable character #x0001: special characters are not allowed"),
     ],
 )
 def test_a_file_that_is_no_mapping(tmp_path: Path, content: bytes, line: str) -> None:
