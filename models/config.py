@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+FEATURE_NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
 RESERVED_NAMES = frozenset(
     {
         "candidate_index",
@@ -61,6 +62,18 @@ NonNegativeFloat = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+def hour_key(name: str) -> str:
+    return f"{name}_hour"
+
+
+def weekday_key(name: str) -> str:
+    return f"{name}_weekday"
+
+
+def moment_key(name: str) -> str:
+    return f"{name}_moment"
+
+
 class Feature(Frozen):
     """One declared feature.
 
@@ -69,7 +82,7 @@ class Feature(Frozen):
     value is an empty list.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+    name: Annotated[str, Field(pattern=FEATURE_NAME)]
     kind: KindField
     side: SideField
     column: str | None = None  # the file's column, where it is not called like the feature
@@ -89,6 +102,13 @@ class Feature(Frozen):
     @property
     def source_column(self) -> str:
         return self.column or self.name
+
+    @property
+    def transformed(self) -> tuple[str, ...]:
+        """Names of the columns that Transform makes of it."""
+        if self.kind is not Kind.TIMESTAMP:
+            return (self.name,)
+        return (hour_key(self.name), weekday_key(self.name)) if self.buckets is None else (moment_key(self.name),)
 
     @property
     def multi_valued(self) -> bool:
@@ -139,12 +159,21 @@ class FeatureSpec(Frozen):
         twice = sorted({n for n in names if names.count(n) > 1})
         if twice:
             raise ValueError(f"feature {twice[0]!r} is declared twice")
+        made: dict[str, str] = {}
+        for f in self.features:
+            for column in f.transformed:
+                if column in made:
+                    raise ValueError(
+                        f"features {made[column]!r} and {f.name!r} would both become a column {column!r}: "
+                        "give one another name"
+                    )
+                made[column] = f.name
         for f in self.features:
             if f.kind is Kind.ID:
                 expected = self.query_id if f.side is Side.QUERY else self.item_id
                 if f.name != expected:
                     raise ValueError(
-                        f"feature {f.name!r}: kind id on side {f.side.value} must be the id column {expected!r}; "
+                        f"feature {f.name!r}: of kind id on side {f.side.value} there is {expected!r} already; "
                         "other ids are categorical"
                     )
         for side in (Side.QUERY, Side.ITEM):

@@ -27,21 +27,11 @@ class FactorizationMachine(RetrievalModel):
     Several values of one feature are averaged: each has x = 1 / n.
 
     Rendle, "Factorization Machines", ICDM 2010.
-
-    Raises:
-      ValueError: a feature has an embedding_dim of its own.
     """
 
     def __init__(self, config: ModelConfig, encodings: Encodings, catalogue: Catalogue) -> None:
         super().__init__(config, encodings, catalogue)
         factors = config.output_dim - 1
-        widths = {e.key: e.dim for e in (*encodings.query, *encodings.item) if not e.is_number}
-        for key, width in widths.items():
-            if width != next(iter(widths.values())):
-                raise ValueError(
-                    f"feature {key!r}: embedding_dim is {width}, but a factorization machine has factors of one width, "
-                    f"output_dim - 1 = {factors}: leave it out"
-                )
         self.item_vectors = FieldVectors(encodings.item, factors, name="item_vectors")
         self.item_weights = FieldVectors(encodings.item, 1, name="item_weights")
         tables = self.item_vectors.encoder.tables

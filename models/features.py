@@ -12,7 +12,8 @@ from typing import Protocol
 
 import tensorflow as tf
 
-from models.config import Feature, FeatureSpec, Kind, ModelConfig
+from models.config import Feature, FeatureSpec, Kind, ModelConfig, hour_key, moment_key, weekday_key
+from models.feature_checks import check_features
 
 CANDIDATE_INDEX = "candidate_index"  # int64, 0-based position in the item-id vocabulary, -1 unknown
 QUERY_INDEX = "query_index"  # int64, 1..V known query ids of the train split, V+1 any other
@@ -100,18 +101,6 @@ class Encodings:
     history_length: int = 0
 
 
-def hour_key(name: str) -> str:
-    return f"{name}_hour"
-
-
-def weekday_key(name: str) -> str:
-    return f"{name}_weekday"
-
-
-def moment_key(name: str) -> str:
-    return f"{name}_moment"
-
-
 def vocabulary_name(feature: Feature, spec: FeatureSpec) -> str:
     """Name of the vocabulary file behind a feature's indices.
 
@@ -144,27 +133,6 @@ def _encode(feature: Feature, spec: FeatureSpec, config: ModelConfig, sizes: Voc
     return [Encoding(feature.name, rows, dim, feature.multi_valued, table, missing)]
 
 
-def _check_sharing(query: Iterable[Encoding], item: Iterable[Encoding], spec: FeatureSpec) -> None:
-    shared = [e for e in query if e.is_shared]
-    if not shared:
-        raise ValueError("share_item_embedding: no feature of kind history is declared")
-    own = next((e for e in item if e.key == spec.item_id), None)
-    if own is None:
-        raise ValueError(f"share_item_embedding: the item id {spec.item_id!r} is not declared as a feature of kind id")
-    declared = next(f for f in spec.features if f.name == spec.item_id)
-    if declared.hash_buckets is not None or vocabulary_name(declared, spec) != ITEM_VOCABULARY:
-        raise ValueError(
-            f"share_item_embedding: feature {spec.item_id!r} must keep every item, "
-            "without vocabulary_size, min_count or hash_buckets"
-        )
-    for e in shared:
-        if e.dim != own.dim:
-            raise ValueError(
-                f"share_item_embedding: embedding_dim of {e.key!r} is {e.dim}, of {own.key!r} {own.dim}; "
-                "they must be equal"
-            )
-
-
 def make_encodings(spec: FeatureSpec, config: ModelConfig, vocabularies: Vocabularies) -> Encodings:
     """Encodings of every declared feature.
 
@@ -174,12 +142,11 @@ def make_encodings(spec: FeatureSpec, config: ModelConfig, vocabularies: Vocabul
       vocabularies: a tft.TFTransformOutput.
 
     Raises:
-      ValueError: share_item_embedding is asked for, and the features do not allow it.
+      ValueError: the features do not allow the model that is asked for.
     """
+    check_features(spec, config)
     query = tuple(e for f in spec.query_features for e in _encode(f, spec, config, vocabularies))
     item = tuple(e for f in spec.item_features for e in _encode(f, spec, config, vocabularies))
-    if config.share_item_embedding:
-        _check_sharing(query, item, spec)
     histories = [f for f in spec.query_features if f.kind is Kind.HISTORY]
     history = max(histories, key=lambda f: f.max_values, default=None)
     return Encodings(

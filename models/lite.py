@@ -21,7 +21,7 @@ from tensorflow.lite.python.convert import ConverterError
 
 from models import features, preprocessing
 from models.columns import LARGEST_FLOAT32, Buckets, Column, ColumnsConfig, Lookup, Moment, Period, ZScore
-from models.config import Feature, FeatureSpec, Kind
+from models.config import Feature, FeatureSpec, Kind, hour_key, moment_key, weekday_key
 from models.features import Encoding
 from models.retrieval_model import RetrievalModel
 
@@ -120,12 +120,12 @@ def _columns(
     if feature.kind is Kind.TEXT or feature.hash_buckets is not None:
         raise NotConvertibleError(f"feature {name!r} is {'text' if feature.kind is Kind.TEXT else 'hashed'}")
     if feature.kind is Kind.TIMESTAMP and feature.buckets is not None:
-        return [_period(feature, encodings[features.moment_key(name)], transform)]
+        return [_period(feature, encodings[moment_key(name)], transform)]
     if feature.kind is Kind.TIMESTAMP:
         hour, day = preprocessing.SECONDS_PER_HOUR, preprocessing.SECONDS_PER_DAY
         return [
-            Moment(key=features.hour_key(name), feature=name, unit=hour, shift=0, period=24),
-            Moment(key=features.weekday_key(name), feature=name, unit=day, shift=preprocessing.EPOCH_WEEKDAY, period=7),
+            Moment(key=hour_key(name), feature=name, unit=hour, shift=0, period=24),
+            Moment(key=weekday_key(name), feature=name, unit=day, shift=preprocessing.EPOCH_WEEKDAY, period=7),
         ]
     if feature.kind is Kind.NUMBER:
         return [_number(feature, transform)]

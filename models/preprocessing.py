@@ -14,7 +14,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from models import features
-from models.config import Feature, FeatureSpec, Kind
+from models.config import Feature, FeatureSpec, Kind, hour_key, moment_key, weekday_key
 
 MAX_Z_SCORE = 10.0  # numbers further out are cut: one absurd request must not overflow the tower
 SECONDS_PER_HOUR = 3600
@@ -101,13 +101,13 @@ def _moment(feature: Feature, column: tf.SparseTensor) -> dict[str, tf.SparseTen
     example for this.
     """
     if feature.buckets is not None:
-        return {features.moment_key(feature.name): _bucket(column, feature.buckets)}
+        return {moment_key(feature.name): _bucket(column, feature.buckets)}
     seconds = column.values
     hour = tf.math.floormod(tf.math.floordiv(seconds, SECONDS_PER_HOUR), 24)
     weekday = tf.math.floormod(tf.math.floordiv(seconds, SECONDS_PER_DAY) + EPOCH_WEEKDAY, 7)
     return {
-        features.hour_key(feature.name): _map(column, hour + 1),
-        features.weekday_key(feature.name): _map(column, weekday + 1),
+        hour_key(feature.name): _map(column, hour + 1),
+        weekday_key(feature.name): _map(column, weekday + 1),
     }
 
 
@@ -174,7 +174,7 @@ def preprocessing_fn(inputs: dict[str, tf.SparseTensor], custom_config: dict[str
       query_index, candidate_index, category_index.
 
     Raises:
-      ValueError: a column is not in the schema, or two outputs have one name.
+      ValueError: a column is not in the schema.
       TypeError: a column is not sparse.
     """
     spec = FeatureSpec.model_validate_json(custom_config["features"])
@@ -186,9 +186,5 @@ def preprocessing_fn(inputs: dict[str, tf.SparseTensor], custom_config: dict[str
     transform = _Transform(spec, inputs)
     outputs = transform.reserved()
     for feature in spec.features:
-        made = transform.feature(feature)
-        twice = sorted(made.keys() & outputs.keys())
-        if twice:
-            raise ValueError(f"feature {feature.name!r} gives a column {twice[0]!r}, which another feature gives too")
-        outputs.update(made)
+        outputs.update(transform.feature(feature))
     return outputs

@@ -261,8 +261,9 @@ def recommend(
                 item_features=shown,
             )
     except RetrievalError as e:
+        # A server that has no release yet is UNAVAILABLE too.
         hint = f"\nIs a server running? Start one with: python -m pipeline serve --config {config}"
-        raise UserError(f"{e}{hint if e.status == 'UNAVAILABLE' else ''}") from e
+        raise UserError(f"{e}{hint if 'failed to connect' in e.message else ''}") from e
     print_recommendations(query_id, answer, shown)
 
 
@@ -279,17 +280,20 @@ def experiment(
     jobs: Annotated[int, typer.Option(min=1, help="Cells at a time, sharing the processors.")] = 1,
     report_only: Annotated[bool, typer.Option("--report-only", help="Run nothing.")] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of the report; default: runs/experiments/report/<grid>-<split>.")
+        Path | None,
+        typer.Option(
+            help="Folder of the report; default: runs/experiments/report/<grid>-<split>, and for a part of the grid "
+            "<grid>-<split>-<only dataset>-<seeds>seeds."
+        ),
     ] = None,
 ) -> None:
     """Run a grid of data sets x rows x seeds and write one table and plots. Finished cells are not run again."""
-    from rich.console import Console
-
     from pipeline.experiments.config import load_grid
     from pipeline.experiments.plan import ROOT, make_plan
     from pipeline.experiments.report import write_report
     from pipeline.experiments.results import collect
     from pipeline.experiments.runner import run_plan
+    from pipeline.terminal import plain_console
 
     loaded = load_grid(grid)
     known = {
@@ -301,10 +305,13 @@ def experiment(
         for value in values:
             if value not in there:
                 raise UserError(f"{option}: no {value!r}; there is: {', '.join(there)}")
-    console = Console(highlight=False)
+    console = plain_console()
     plan = make_plan(loaded, grid, evaluation=split, seeds=seeds, datasets=[only_dataset] if only_dataset else None)
     failed = [] if report_only else run_plan(plan, console, only_row, jobs)
-    for file in write_report(collect(plan), failed, output or ROOT / "report" / f"{grid.stem}-{split}"):
+    # A part of the grid must not take the place of the whole one's report.
+    part = [*([only_dataset] if only_dataset else []), *([f"{seeds}seeds"] if seeds else [])]
+    folder = output or ROOT / "report" / "-".join([grid.stem, split, *part])
+    for file in write_report(collect(plan), failed, folder):
         console.print(str(file), soft_wrap=True)
     if failed:
         raise UserError("\n".join(failed))
@@ -332,6 +339,9 @@ def _by_attribute(option: str, given: list[str] | None) -> dict[str, list[str]]:
 def _check_inputs(config: PipelineConfig, span: int) -> None:
     from components.ingestion.checks import check_inputs
 
+    # Airflow gives each period's number, whatever the files are called.
+    if span and not config.data.has_spans and config.schedule is None:
+        raise UserError(f"--span {span}: no file pattern of the configuration has {{SPAN}}, so it would change nothing")
     for left_out, reason in check_inputs(config.ingestion(span)).items():
         typer.echo(f"span {left_out} is not trained on: {reason}")
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+import re
+from collections.abc import Iterable
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -14,7 +17,8 @@ from components.item_indexer.config import IndexConfig
 from components.negative_sampler.config import NegativesConfig
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.span_gate.config import GatesConfig, distances
-from models.config import Feature, FeatureSpec, Frozen, Kind, ModelConfig, Side, TrainConfig
+from models.config import FEATURE_NAME, Feature, FeatureSpec, Frozen, Kind, ModelConfig, Side, TrainConfig
+from models.feature_checks import check_features
 from pipeline.airflow.config import ScheduleConfig
 from serving.config import ServingConfig
 
@@ -41,6 +45,7 @@ class PipelineConfig(Frozen):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> PipelineConfig:
+        self._check_ids()
         _ = self.feature_spec
         for f in self.features:
             catalogue_feature = f.side is Side.QUERY and f.kind not in (Kind.ID, Kind.HISTORY)
@@ -65,10 +70,7 @@ class PipelineConfig(Frozen):
                 )
         if self.model.needs_negatives and self.negatives.per_positive == 0:
             raise ValueError(f"model.objective {self.model.objective.value} needs negatives.per_positive of at least 1")
-        if self.model.share_item_embedding and not any(f.kind is Kind.ID for f in self.feature_spec.item_features):
-            raise ValueError(
-                f"model.share_item_embedding needs a feature {self.data.interactions.item_id!r} of kind id"
-            )
+        check_features(self.feature_spec, self.model)
         if not any(f.kind is Kind.HISTORY for f in self.features):
             if self.model.kind == "mind":
                 raise ValueError("model.kind mind needs a feature of kind history, which its interests are made of")
@@ -114,13 +116,33 @@ class PipelineConfig(Frozen):
 
     @property
     def feature_spec(self) -> FeatureSpec:
+        """The ids are called like their features, so that a column with any name can be one."""
+
+        def name(side: Side, column: str, otherwise: str) -> str:
+            declared = next((f.name for f in self.features if f.kind is Kind.ID and f.side is side), None)
+            # TensorFlow's signatures have no inputs called "Item No".
+            return declared or (column if re.match(FEATURE_NAME, column) else otherwise)
+
         return FeatureSpec(
-            query_id=self.data.interactions.query_id,
-            item_id=self.data.interactions.item_id,
+            query_id=name(Side.QUERY, self.data.interactions.query_id, "query_id"),
+            item_id=name(Side.ITEM, self.data.interactions.item_id, "item_id"),
             timestamp=self.data.interactions.timestamp,
             category=self.data.items.category,
             features=self.features,
         )
+
+    def _check_ids(self) -> None:
+        data = self.data
+        columns = {
+            Side.QUERY: (data.interactions.query_id, *([data.queries.id] if data.queries else [])),
+            Side.ITEM: (data.interactions.item_id, data.items.id),
+        }
+        for f in self.features:
+            if f.kind is Kind.ID and f.source_column not in columns[f.side]:
+                raise ValueError(
+                    f"feature {f.name!r}: kind id on side {f.side.value} must be the id column {columns[f.side][0]!r} "
+                    "(by its name, or by column); other ids are categorical"
+                )
 
     def ingestion(self, span: int) -> IngestionConfig:
         return IngestionConfig(data=self.data, features=self.feature_spec, span=span).skipping(())
@@ -136,16 +158,20 @@ class PipelineConfig(Frozen):
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a mapping that has a key twice, where YAML would silently take the last."""
+    """Refuses a mapping that has a key twice, where YAML would silently take the last, and keys that are no text."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
         seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.composer.ComposerError(
+                    None, None, "a key must be a word, not a list or mapping", key.start_mark
+                )
+            if key.value in seen:
+                raise yaml.composer.ComposerError(None, None, f"key {key.value!r} stands twice", key.start_mark)
+            seen.add(key.value)
+        return node
 
 
 # Pydantic puts the chosen member of a tagged union into an error's place; users don't write it.
@@ -162,6 +188,30 @@ def _key(place: Iterable[int | str]) -> str:
     return text
 
 
+# What pydantic says of what YAML calls a mapping and a list.
+_SECTIONS = {
+    "model_type": "input should be a mapping of keys",
+    "model_attributes_type": "input should be a mapping of keys",
+    "dict_type": "input should be a mapping of keys",
+    "tuple_type": "input should be a list, as [a, b]",
+}
+_EXPONENT = re.compile(r"([+-]?\d+)(\.\d*)?[eE]([+-]?)(\d+)")
+
+
+def _hint(kind: str, given: object) -> str:
+    """What YAML made of a value, where that is not what it looks like."""
+    if kind == "string_type" and isinstance(given, bool):
+        return "; YAML reads yes, no, on and off as true and false: quote it"
+    if kind == "string_type" and isinstance(given, int | float | date):
+        return "; quote it"
+    if kind == "float_type" and isinstance(given, str) and (number := _EXPONENT.fullmatch(given)):
+        digits, point, sign, exponent = number.groups()
+        return (
+            f"; write {Decimal(given):f} or {digits}{point or '.0'}e{sign or '+'}{exponent}, for to YAML this is text"
+        )
+    return ""
+
+
 def _line(source: str, error: Any) -> str:
     key = _key(error["loc"])
     where = f"{source}: {key}" if key else source
@@ -169,10 +219,13 @@ def _line(source: str, error: Any) -> str:
         return f"{where}: unknown key"
     if error["type"] == "missing":
         return f"{where}: missing, but required"
+    given = error["input"]
+    if given is None and error["type"] in _SECTIONS:
+        return f"{where}: nothing stands below it; give it a value, or leave it out"
     message = error["msg"].removeprefix("Value error, ")
     if message == error["msg"]:  # pydantic's own
-        message = message[0].lower() + message[1:]
-    given = error["input"]
+        message = (message[0].lower() + message[1:]).replace("tuple", "list")
+        message = _SECTIONS.get(error["type"], message) + _hint(error["type"], given)
     shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool | None) else ""
     return f"{where}: {message}{shown}"
 
@@ -192,7 +245,7 @@ def read_tree(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
-        raise ConfigError(f"{path}:{line} not valid YAML: {getattr(e, 'problem', e)}") from e
+        raise ConfigError(f"{path}:{line} not valid YAML: {getattr(e, 'problem', str(e).splitlines()[0])}") from e
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected a mapping of keys, found {type(tree).__name__}")
     return tree

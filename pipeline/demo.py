@@ -9,13 +9,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
-
 from components.ingestion.checks import check_inputs
 from pipeline.config import load_config
 from pipeline.datasets import movielens
 from pipeline.report import print_recommendations, print_run
 from pipeline.run import RunError, run_pipeline
+from pipeline.terminal import plain_console
 from serving.client import RetrievalClient
 
 _QUERIES = ("42", "196", "405")
@@ -35,7 +34,7 @@ def _server(config_file: Path, log: Path) -> Iterator[str]:
             ready = next((line for line in process.stdout or () if line.startswith("serving ")), None)
             if ready is None:
                 raise RunError(f"the server did not start; its messages are in {log}")
-            Console(highlight=False).print(ready.strip())
+            plain_console().print(ready.strip())
             yield ready.split()[-1]
         finally:
             process.send_signal(signal.SIGTERM)
@@ -48,7 +47,7 @@ def run_demo(config_file: Path) -> None:
     Raises:
       RunError: a component failed, the model was not blessed, or the server did not start.
     """
-    console = Console(highlight=False)
+    console = plain_console()
     config = load_config(config_file)
     folder = Path(config.data.interactions.files).parent
     if not all((folder / name).exists() for name in ("interactions.csv", "items.csv", "users.csv")):

@@ -24,13 +24,14 @@ from pipeline.metadata import (
     moment,
     value_of,
 )
+from pipeline.terminal import plain_console
 
 LOG_WIDTH = 140
 
 
 def _console() -> Console:
     """As wide as the terminal; in a file or a scheduler's log, wide enough for a line each."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
+    return plain_console(width=None if sys.stdout.isatty() else LOG_WIDTH)
 
 
 def print_history(metadata: Metadata, releases: Path, thresholds: Sequence[str]) -> None:
@@ -116,13 +117,26 @@ def _add_models(tree: Tree, metadata: Metadata, entry: Entry) -> None:
             files[file["kind"], file["span"]].append(file)
         spans = sorted({span for kind, span in files if kind == "interactions"})
         if len(spans) > 1:
-            node.add(f"trained on spans {spans[0]} to {spans[-2]}, evaluated on {spans[-1]}")
+            node.add(f"trained on spans {_ranges(spans[:-1])}, evaluated on {spans[-1]}")
+        for span, reason in json.loads(value_of(examples, "left_out") or "{}").items():
+            node.add(f"span {span} left out: {reason}")
         if depth:
             continue
         for (kind, span), listed in sorted(files.items()):
             branch = node.add(f"{kind}, span {span}")
             for file in listed:
                 branch.add(f"{file['path']}  sha256 {file['sha256'][:16]}")
+
+
+def _ranges(spans: list[int]) -> str:
+    """Ordered spans, those that follow each other as first and last: 1 to 3, 5."""
+    runs: list[list[int]] = []
+    for span in spans:
+        if runs and span == runs[-1][-1] + 1:
+            runs[-1].append(span)
+        else:
+            runs.append([span])
+    return ", ".join(f"{run[0]} to {run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def _examples_of(metadata: Metadata, model: Any) -> Any:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from pipeline.terminal import plain_console
+
 _RUNNING = re.compile(r"Component (\S+) is running\.")
 _FINISHED = re.compile(r"Component (\S+) is finished\.")
 _CACHED = re.compile(r"A cached execution \d+ is used\.")
@@ -35,7 +37,7 @@ def quiet(log_file: Path) -> Iterator[Console]:
     try:
         os.dup2(log, 1)
         os.dup2(log, 2)
-        yield Console(file=terminal, highlight=False, width=None if terminal.isatty() else 110)
+        yield plain_console(file=terminal, width=None if terminal.isatty() else 110)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from pipeline.config import load_config
 from pipeline.options import DEFAULT_CONFIG, ConfigOption, UserError, parse_share
+from pipeline.terminal import plain_console
 from serving import operations
 from serving.state import ServingState
 
@@ -51,11 +51,11 @@ def list_(config: ConfigOption = DEFAULT_CONFIG) -> None:
             "pinned" if row.pinned else "yes" if row.serving else "",
             "broken" if row.problem else "whole",
         )
-    console = Console(highlight=False)
+    console = plain_console()
     console.print(table)
     for row in rows:
         if row.problem:
-            console.print(f"{row.version}: {row.problem}", soft_wrap=True, markup=False)
+            console.print(f"{row.version}: {row.problem}", soft_wrap=True)
 
 
 @app.command()

@@ -8,6 +8,7 @@ import json
 import os
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -31,6 +32,21 @@ class RefusedError(RunError):
 
 
 @dataclass(frozen=True)
+class PutAside:
+    """Input rows that could not be used.
+
+    Attributes:
+      rows: all that were read, of all files.
+      reasons: how many were put aside, by reason.
+      folder: where they are.
+    """
+
+    rows: int
+    reasons: dict[str, int]
+    folder: Path
+
+
+@dataclass(frozen=True)
 class RunResult:
     """What a run produced; None where it ended before that.
 
@@ -39,6 +55,7 @@ class RunResult:
       index: index.json of ItemIndexer.
       release: release.json of ReleasePusher; None too if nothing was published.
       note: why a blessed model was not published.
+      put_aside: what ingestion could not use.
       log: all that TFX and TensorFlow printed.
     """
 
@@ -46,6 +63,7 @@ class RunResult:
     index: dict[str, Any] | None
     release: dict[str, Any] | None
     note: str | None
+    put_aside: PutAside | None
     log: Path
 
     @property
@@ -195,6 +213,18 @@ def run_components(
     return folders, log
 
 
+def _put_aside(folder: Path | None) -> PutAside | None:
+    if folder is None:
+        return None
+    from components.ingestion.summary import Summary
+
+    summary = Summary.from_json((folder / "counts.json").read_text(encoding="utf-8"))
+    reasons: Counter[str] = Counter()
+    for of_span in (of_span for of_source in summary.bad.values() for of_span in of_source.values()):
+        reasons.update(of_span)
+    return PutAside(sum(sum(of_source.values()) for of_source in summary.rows.values()), dict(reasons), folder)
+
+
 def run_pipeline(
     config: PipelineConfig,
     *,
@@ -240,5 +270,6 @@ def run_pipeline(
         index=read("ItemIndexer.index", "index.json"),
         release=read("ReleasePusher.release", "release.json"),  # written only if something was published
         note=text("ReleasePusher.release", "note.txt"),
+        put_aside=_put_aside(folders.get("RetrievalExampleGen.quarantine")),
         log=log,
     )

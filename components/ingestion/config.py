@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from models.config import FeatureSpec, Frozen, NonNegativeInt, PositiveInt, Share
 
+TIMESTAMP_FORMATS = ("unix_seconds", "unix_milliseconds", "iso8601")
 DATE_PARTS = {"{YYYY}": "%Y", "{MM}": "%m", "{DD}": "%d"}
 _PLACEHOLDER_AT_WILDCARD = re.compile(r"[*?\]]\{SPAN\}|\{SPAN\}[*?\[0-9]|[0-9]\{SPAN\}")
 
@@ -37,6 +38,23 @@ class InteractionFiles(FileConfig):
     timestamp: str
     timestamp_format: str = "unix_seconds"  # unix_seconds, unix_milliseconds, iso8601, or a strptime pattern (UTC)
     ready: str | None = None  # pattern of a file that says that a span is complete, as {SPAN}/_SUCCESS
+
+    @field_validator("timestamp_format")
+    @classmethod
+    def _reads_moments(cls, timestamp_format: str) -> str:
+        if timestamp_format in TIMESTAMP_FORMATS:
+            return timestamp_format
+        moment = datetime(2001, 2, 3, 4, 5, 6, tzinfo=timezone.utc)
+        try:
+            year = datetime.strptime(moment.strftime(timestamp_format), timestamp_format).year
+        except (ValueError, re.error):  # a directive that strptime does not know, or one that stands twice
+            year = None
+        if year != moment.year:
+            raise ValueError(
+                f"expected {', '.join(TIMESTAMP_FORMATS)} or a pattern as in strptime that gives the year, such as "
+                f'"%d.%m.%Y %H:%M"'
+            )
+        return timestamp_format
 
 
 class ItemFiles(FileConfig):
@@ -144,6 +162,11 @@ class DataConfig(Frozen):
         if dated and not (isinstance(self.split, SplitBySpan) and self.split.first_day):
             raise ValueError("{YYYY}, {MM} and {DD} in file patterns need split: {by: span, first_day: ...}")
         return self
+
+    @property
+    def has_spans(self) -> bool:
+        """Whether a span's number or day says which files are read."""
+        return any(name in files for files in self._patterns() for name in ("{SPAN}", *DATE_PARTS))
 
     def _patterns(self) -> list[str]:
         patterns = [self.interactions.files, self.interactions.ready, self.items.files]

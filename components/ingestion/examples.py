@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from components.ingestion.layout import Field, Role
-from components.ingestion.values import to_id, to_number, to_text, to_texts
+from components.ingestion.values import to_categories, to_category, to_id, to_number, to_text
 
 
 def add_field(features: tf.train.Features, field: Field, value: object, to_timestamp: Any) -> None:
@@ -27,14 +27,14 @@ def add_field(features: tf.train.Features, field: Field, value: object, to_times
     # as a value list of length 0.
     feature = features.feature[field.name]
     role = field.role
-    if role is Role.TEXT:
-        text = to_text(value)
+    if role in (Role.TEXT, Role.CATEGORY):
+        text = to_text(value) if role is Role.TEXT else to_category(value)
         if text is not None:
             feature.bytes_list.value.append(text)
-    elif role is Role.TEXTS:
-        texts = to_texts(value, field.separator)
-        if texts:
-            feature.bytes_list.value.extend(texts)
+    elif role is Role.CATEGORIES:
+        categories = to_categories(value, field.separator)
+        if categories:
+            feature.bytes_list.value.extend(categories)
     elif role is Role.NUMBER:
         number = to_number(value)
         if number is not None:

@@ -22,7 +22,8 @@ class Role(Enum):
 
     ID = "id"
     TEXT = "text"
-    TEXTS = "texts"
+    CATEGORY = "category"
+    CATEGORIES = "categories"
     NUMBER = "number"
     TIMESTAMP = "timestamp"
 
@@ -32,7 +33,7 @@ class Field:
     """One value of a row.
 
     name: the key in the tf.Example; column: the file's; key: the config's key, for messages.
-    separator: between the values of a multi-valued text.
+    separator: between several categories.
     """
 
     name: str
@@ -53,9 +54,9 @@ class Layout:
 
 _ROLES = {
     Kind.ID: Role.ID,
-    Kind.CATEGORICAL: Role.TEXT,
+    Kind.CATEGORICAL: Role.CATEGORY,
     Kind.TEXT: Role.TEXT,
-    Kind.MULTI_CATEGORICAL: Role.TEXTS,
+    Kind.MULTI_CATEGORICAL: Role.CATEGORIES,
     Kind.NUMBER: Role.NUMBER,
     Kind.TIMESTAMP: Role.TIMESTAMP,
 }
@@ -81,7 +82,7 @@ def layouts(config: IngestionConfig) -> tuple[Layout, ...]:
     )
     item_keys = (
         Field(spec.item_id, data.items.id, Role.ID, "data.items.id"),
-        Field(spec.category, data.items.category, Role.TEXT, "data.items.category"),
+        Field(spec.category, data.items.category, Role.CATEGORY, "data.items.category"),
     )
 
     def declared(side: Side, keys: tuple[Field, ...]) -> tuple[Field, ...]:

@@ -54,6 +54,23 @@ def to_text(value: object) -> bytes | None:
     return text or None
 
 
+def _has_line_break(text: bytes) -> bool:
+    """Transform's vocabularies are files of one value a line, and leave such a value out without a word."""
+    return b"\n" in text or b"\r" in text
+
+
+def to_category(value: object) -> bytes | None:
+    """A value that a vocabulary can have; None if it is missing.
+
+    Raises:
+      BadValue: "line_break", or what `to_text` raises.
+    """
+    text = to_text(value)
+    if text is not None and _has_line_break(text):
+        raise BadValue("line_break")
+    return text
+
+
 def to_id(value: object) -> bytes:
     """An id as UTF-8, kept as it is: leading zeros, quotes and spaces too.
 
@@ -68,23 +85,22 @@ def to_id(value: object) -> bytes:
     text = to_text(value)
     if text is None:
         raise BadValue("missing_id")
-    # Transform's vocabularies are files of one value a line, and leave such a value out without a word.
-    if b"\n" in text or b"\r" in text:
+    if _has_line_break(text):
         raise BadValue("bad_id")
     return text
 
 
-def to_texts(value: object, separator: str) -> list[bytes]:
-    """The values of a multi-valued text: a list as it is, one text split at the separator.
+def to_categories(value: object, separator: str) -> list[bytes]:
+    """Several values that a vocabulary can have: a list as it is, one text split at the separator.
 
     Raises:
-      BadValue: as `to_text`.
+      BadValue: as `to_category`.
     """
     parts = value if isinstance(value, list) else None
     if parts is None:
-        text = to_text(value)
+        text = to_category(value)
         return [part for part in text.split(separator.encode()) if part] if text else []
-    return [text for text in map(to_text, parts) if text is not None]
+    return [text for text in map(to_category, parts) if text is not None]
 
 
 def to_number(value: object) -> float | None:

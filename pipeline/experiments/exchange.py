@@ -19,7 +19,7 @@ UTF-8, comma, a header, LF, fields quoted where need be as Python's csv module d
 count.
 train.csv and test.csv are sorted by query_id and position or item_id, items.csv by item_id.
 
-What comes back is `peers/<peer>.npz` in the same folder, with one entry for each row of test.csv, in any order:
+What comes back is `<peer>.npz` in a folder beside them, with one entry for each row of test.csv, in any order:
 
   query_id   str (NumPy kind U)
   item_id    str (NumPy kind U)
@@ -45,7 +45,6 @@ from pathlib import Path
 import numpy as np
 
 TRAIN, TEST, ITEMS = "train.csv", "test.csv", "items.csv"
-PEERS = "peers"
 
 
 class ExchangeError(ValueError):

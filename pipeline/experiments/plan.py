@@ -28,6 +28,7 @@ PREPARATION_CODE = (
     *TRANSFORM_CODE,
     "pipeline/experiments/preparation",
 )
+PEERS_CODE = "benchmarks/peers"
 CELL_CODE = ("models", "components/retrieval_evaluator", "pipeline/experiments/cell")
 
 
@@ -57,6 +58,11 @@ class Preparation:
     @property
     def folder(self) -> Path:
         return ROOT / self.dataset / f"prepared-{self.key}"
+
+    @property
+    def peers(self) -> Path:
+        """Folder of the peers' ranks, by the code that makes them."""
+        return self.exchange / f"peers-{source_fingerprint(PEERS_CODE)[:8]}"
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ def _ranks(folders: Sequence[Cell], held_out: HeldOut) -> list[np.ndarray]:
 def _all_ranks(plan: Plan, preparation: Preparation, held_out: HeldOut) -> dict[str, list[np.ndarray]]:
     queries, items = held_out.query_id.tolist(), held_out.item_id.tolist()
     ranks = {POPULAR: [read_ranks(preparation.folder / "popular.npz", queries, items)]}
-    for file in sorted((preparation.exchange / "peers").glob("*.npz")):
+    for file in sorted(preparation.peers.glob("*.npz")):
         ranks[f"peer: {file.stem}"] = [read_ranks(file, queries, items)]
     for row in plan.grid.rows:
         done = [cell for cell in plan.of(preparation.dataset, row.name) if cell.done]

@@ -143,7 +143,7 @@ def run_peer(preparation: Preparation, peer: str) -> None:
     Raises:
       RunError: it failed; the text names the log.
     """
-    folder = preparation.exchange / "peers"
+    folder = preparation.peers
     if (folder / f"{peer}.npz").exists():
         return
     log = ROOT / preparation.dataset / "logs" / f"peer-{peer}-{preparation.exchange.name}.log"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from pipeline.online_comparison.comparison import SRM_P_VALUE, Result, top_share
 from pipeline.online_comparison.estimates import Comparison
 from pipeline.online_comparison.logs import Arm
+from pipeline.terminal import plain_console
 
 DASH = "-"
 
@@ -21,9 +21,9 @@ def print_result(result: Result, detect: float | None) -> None:
       result: of compare_labels.
       detect: a relative effect to plan for; None for none.
     """
-    console = Console(highlight=False)
+    console = plain_console()
     for problem in result.problems:
-        console.print(f"NOT TO BE TRUSTED: {problem}", soft_wrap=True, markup=False)
+        console.print(f"NOT TO BE TRUSTED: {problem}", soft_wrap=True)
     console.print(_arms(result))
     console.print(_metrics(result))
     verdict = "as set" if result.sample_ratio_p >= SRM_P_VALUE else "MISMATCH"
@@ -32,7 +32,7 @@ def print_result(result: Result, detect: float | None) -> None:
         for name, metric in result.metrics.items():
             console.print(f"{name}: {_plan(metric, detect, result.days)}", soft_wrap=True)
     for note in result.notes:
-        console.print(f"Note: {note}", soft_wrap=True, markup=False)
+        console.print(f"Note: {note}", soft_wrap=True)
 
 
 def as_json(result: Result, detect: float | None) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def test_locked_metadata_is_retried_and_ten_times_the_usual_rows_are_refused(air
     # The second day stops at its first gate, at once, and the first day's release stays.
     assert scheduled.tasks(1)["validate"] == ("failed", 1)
     assert scheduled.tasks(1)["train"][0] == "upstream_failed"
-    assert "validate failed: SpanGate refused: volume: span 2 has 3000 rows, 10" in scheduled.alerts
+    assert "validate failed: SpanGate refused: volume: span 2 has 3,000 rows" in scheduled.alerts
     assert "gates.volume.max_ratio is 2" in scheduled.alerts
     (version,) = list_versions(home / "releases")
     verify_release(home / "releases" / str(version))

@@ -112,12 +112,6 @@ def test_every_vector_of_the_batch_has_a_gradient() -> None:
     assert all(np.abs(tf.convert_to_tensor(g)).sum() > 0 for g in gradients)
 
 
-def test_a_width_of_its_own_is_refused() -> None:
-    wide = dataclasses.replace(ENCODINGS, item=(*ENCODINGS.item[:2], Encoding("genres", 4, 8, pooled=True)))
-    with pytest.raises(ValueError, match=r"feature 'genres': embedding_dim is 8, .* output_dim - 1 = 2: leave it out"):
-        FactorizationMachine(CONFIG, wide, CATALOGUE)
-
-
 def test_there_must_be_room_for_the_bias() -> None:
     with pytest.raises(ValueError, match="output_dim is 1: factorization_machine needs 2 at least"):
         ModelConfig(kind="factorization_machine", output_dim=1)

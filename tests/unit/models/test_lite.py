@@ -159,7 +159,7 @@ def test_a_tower_that_cannot_be_converted_is_left_out(
     ("change", "message"),
     [
         ({"kind": "text"}, "feature 'town' is text"),
-        ({"hash_buckets": 5}, "feature 'town' is hashed"),
+        ({"hash_buckets": 5, "min_count": 1}, "feature 'town' is hashed"),
     ],
 )
 def test_features_that_the_savedmodel_alone_knows(data_set: Toy, change: dict, message: str) -> None:

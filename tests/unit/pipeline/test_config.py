@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from models.config import Feature, FeatureSpec, ModelConfig, TrainConfig
-from pipeline.config import ConfigError, PipelineConfig, load_config
+from pipeline.config import ConfigError, PipelineConfig, load_config, read_tree
 
 CONFIGS = Path("configs")
 
@@ -62,30 +62,10 @@ def test_defaults_are_the_papers() -> None:
     assert TrainConfig().batch_size == 256
 
 
-def test_the_template_explains_every_key() -> None:
-    """A key that a model class has and the template does not mention would be one that users can't find."""
-    text = (CONFIGS / "your_data.yaml").read_text()
-
-    def keys(model: Any) -> set[str]:
-        return set(model.model_fields)
-
-    from components.ingestion import config as ingestion
-    from components.item_indexer.config import IndexConfig
-    from components.negative_sampler.config import NegativesConfig
-    from components.retrieval_evaluator.config import EvaluationConfig, SliceGate, Threshold
-    from components.span_gate.config import DistanceGate, GatesConfig, VolumeGate
-    from models.config import AlignmentConfig, AlsConfig, MimicConfig, MindConfig, WarmStartConfig
-    from pipeline.airflow.config import ScheduleConfig
-    from serving.config import ServingConfig, TlsConfig, TowerConfig, VersionPolicy
-
-    models = [PipelineConfig, Feature, ModelConfig, MimicConfig, AlignmentConfig, TrainConfig, NegativesConfig]
-    models += [MindConfig, AlsConfig, IndexConfig, EvaluationConfig, Threshold]
-    models += [ServingConfig, VersionPolicy, TlsConfig, TowerConfig]
-    models += [ingestion.DataConfig, ingestion.InteractionFiles, ingestion.ItemFiles, ingestion.QueryFiles]
-    models += [ingestion.SplitByLast, ingestion.SplitByTime, ingestion.SplitBySpan, WarmStartConfig]
-    models += [GatesConfig, VolumeGate, DistanceGate, SliceGate, ScheduleConfig]
-    missing = {key for model in models for key in keys(model) if key not in text}
-    assert missing == set()
+def test_the_three_data_sets_have_one_model_and_one_training() -> None:
+    first, *others = (load_config(CONFIGS / f"{name}.yaml") for name in ("movielens", "ta_feng", "amazon_beauty"))
+    for other in others:
+        assert (other.model, other.train, other.negatives) == (first.model, first.train, first.negatives)
 
 
 def test_filters_need_an_attribute_of_the_items(tmp_path: Path) -> None:
@@ -152,6 +132,7 @@ def test_the_tree_is_frozen(tmp_path: Path) -> None:
             "buckets is for numbers and timestamps",
         ),
         (("features", 2), {"name": "p", "kind": "number", "side": "item", "min": 2.0, "max": 1.0}, "min is larger"),
+        (("model", "share_item_embedding"), True, "model.share_item_embedding: no feature of kind history is declared"),
         (
             ("model", "mask_same_query"),
             True,
@@ -168,6 +149,53 @@ def test_the_tree_is_frozen(tmp_path: Path) -> None:
         (("evaluation", "thresholds"), [{"metric": "HR@10"}], "HR@10: one of min_value"),
         (("evaluation", "thresholds"), [{"metric": "AUC"}], "evaluation.thresholds[0].metric: string should match"),
         (("data", "split"), {"by": "last", "eval": 0}, "eval and test are both 0"),
+        (
+            ("features", 2),
+            {"name": "p", "kind": "number", "side": "item", "min_count": 2},
+            "'p': min_count does not apply",
+        ),
+        (("features", 2), {"name": "at", "kind": "timestamp", "side": "item", "vocabulary_size": 2}, "vocabulary_size"),
+        (("features", 2), {"name": "p", "kind": "number", "side": "item", "embedding_dim": 2}, "numbers with buckets"),
+        (
+            ("features", 2),
+            {"name": "p", "kind": "categorical", "side": "item", "separator": ";"},
+            "'p': separator is for",
+        ),
+        (
+            ("features", 2),
+            {"name": "p", "kind": "categorical", "side": "item", "max_values": 2},
+            "'p': max_values is for",
+        ),
+        (
+            ("features", 2),
+            {"name": "p", "kind": "text", "side": "item", "hash_buckets": 9, "vocabulary_size": 9},
+            "feature 'p': vocabulary_size has no effect beside hash_buckets",
+        ),
+        (
+            ("features", 2),
+            {"name": "p", "kind": "text", "side": "item", "hash_buckets": 9, "min_count": 2},
+            "min_count",
+        ),
+        (("features", 0, "column"), "e-mail", "feature 'user': kind id on side query must be the id column 'user'"),
+        (("train", "learning_rate"), "2e-3", "write 0.002 or 2.0e-3, for to YAML this is text (given: '2e-3')"),
+        (("train", "learning_rate"), "25E1", "write 250 or 25.0e+1, for to YAML this is text"),
+        (("data", "items", "show"), "title", "data.items.show: input should be a list, as [a, b] (given: 'title')"),
+        (("evaluation", "ks"), [], "evaluation.ks: list should have at least 1 item"),
+        (("model", "hidden_units"), 128, "model.hidden_units: input should be a list"),
+        (("model", "mimic"), 1.0, "model.mimic: input should be a mapping of keys (given: 1.0)"),
+        (("data", "split"), "last", "data.split: input should be a mapping of keys (given: 'last')"),
+        (("serving",), None, "serving: nothing stands below it; give it a value, or leave it out"),
+        (("features",), None, "features: nothing stands below it"),
+        (
+            ("data", "items", "show"),
+            [False],
+            "data.items.show[0]: input should be a valid string; YAML reads yes, no, on",
+        ),
+        (("data", "items", "show"), [5], "data.items.show[0]: input should be a valid string; quote it (given: 5)"),
+        (("data", "interactions", "timestamp_format"), "ISO8601", "timestamp_format: expected unix_seconds, unix_mill"),
+        (("data", "interactions", "timestamp_format"), "yyyy-mm-dd", "timestamp_format: expected unix_seconds"),
+        (("data", "interactions", "timestamp_format"), "%Q", "timestamp_format: expected unix_seconds"),
+        (("data", "interactions", "timestamp_format"), "%H:%M", "a pattern as in strptime that gives the year"),
         (
             ("data", "split"),
             {"by": "time", "eval_from": "2020-02-01", "test_from": "2020-01-01"},
@@ -200,9 +228,12 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     [
         (b"a: 1\na: 2\n", "line 2 not valid YAML: key 'a' stands twice"),
         (b"a: [1\n", "not valid YAML"),
+        (b"a: 1\n? [a, b]\n: 2\n", "line 2 not valid YAML: a key must be a word, not a list or mapping"),
+        (b"a: &a {b: 1}\n<<: 5\n", "line 2 not valid YAML: expected a mapping or list of mappings for merging"),
         (b"", "expected a mapping of keys, found NoneType"),
         (b"- 1\n", "expected a mapping of keys, found list"),
         (b"name: \xff\n", "not UTF-8 at byte 6"),
+        (b"name: \x01\n", "not valid YAML: unacceptable character #x0001: special characters are not allowed"),
     ],
 )
 def test_a_file_that_is_no_mapping(tmp_path: Path, content: bytes, line: str) -> None:
@@ -210,6 +241,18 @@ def test_a_file_that_is_no_mapping(tmp_path: Path, content: bytes, line: str) ->
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=re.escape(line)):
         load_config(file)
+
+
+def test_mappings_merge(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("a: &a {b: 1, c: 2}\nd: {<<: *a, c: 3}\n")
+    assert read_tree(file) == {"a": {"b": 1, "c": 2}, "d": {"b": 1, "c": 3}}
+
+
+@pytest.mark.parametrize("pattern", ["%d.%m.%y", "%Y-%m-%dT%H:%M:%S%z", "%G-W%V-%u", "%Y%m%d %Z", "%j %Y", "iso8601"])
+def test_formats_of_moments(tmp_path: Path, pattern: str) -> None:
+    tree = _with(("data", "interactions", "timestamp_format"), pattern)
+    assert _load(tmp_path, tree).data.interactions.timestamp_format == pattern
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -224,6 +267,16 @@ def test_show_must_not_clash_with_a_feature_of_other_content(tmp_path: Path) -> 
         _load(tmp_path, tree)
     tree["features"][2] = {"name": "released", "column": "year", "kind": "number", "side": "item"}
     assert _load(tmp_path, tree).data.items.show == ("year",)
+
+
+@pytest.mark.parametrize(("buckets", "name"), [(4, "at_moment"), (None, "at_hour"), (None, "at_weekday")])
+def test_two_features_of_one_transformed_column(tmp_path: Path, buckets: int | None, name: str) -> None:
+    tree = _with(("features", 2), {"name": "at", "kind": "timestamp", "side": "interaction", "buckets": buckets})
+    tree["features"].append({"name": name, "kind": "categorical", "side": "interaction"})
+    with pytest.raises(ConfigError, match=f"features 'at' and '{name}' would both become a column '{name}'"):
+        _load(tmp_path, tree)
+    tree["features"][3]["name"] = "at_month"
+    assert len(_load(tmp_path, tree).features) == 4
 
 
 def test_dates_are_utc(tmp_path: Path) -> None:

@@ -57,8 +57,12 @@ class Store:
 
     def trained(self, span: int, cold: str | None, base: int | None, **metrics: float) -> tuple[int, int, list[Any]]:
         """A run up to the release; returns its examples, its model and the steps."""
-        files = [{"kind": "interactions", "span": span, "path": f"{span}/part.csv", "sha256": "ab" * 32}]
-        examples = self.artifact(f"examples/{span}", inputs=json.dumps(files))
+        files = [
+            {"kind": "interactions", "span": read, "path": f"{read}/part.csv", "sha256": "ab" * 32}
+            for read in (span - 5, span - 4, span - 2, span)
+        ]
+        left_out = json.dumps({span - 3: "no row"})
+        examples = self.artifact(f"examples/{span}", inputs=json.dumps(files), left_out=left_out)
         model = self.artifact(f"model/{span}", **({} if cold is None else {"cold_start": cold}))
         evaluation = self.artifact("evaluation", overall=json.dumps({**metrics, "rows": 9}))
         blessing = self.artifact("blessing", blessed=1, refused="")
@@ -106,7 +110,10 @@ def test_a_model_that_was_only_offered_is_not_what_a_run_went_on_from(
     assert f"cold start: {COLD}" in told
     assert "went on from" not in told
     print_lineage(metadata, 72, tmp_path)
-    assert f"went on from model {first}: artifacts/model/1" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"went on from model {first}: artifacts/model/1" in told
+    assert "trained on spans -3 to -2, 0, evaluated on 2" in told
+    assert "span -1 left out: no row" in told
 
 
 def test_a_release_is_told_though_a_later_run_was_stopped(

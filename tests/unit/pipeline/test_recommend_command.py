@@ -1,5 +1,6 @@
 """What the command `recommend` asks for and shows, with a server that answers by rote."""
 
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +19,8 @@ class ByRote(retrieval_pb2_grpc.RetrievalServiceServicer):
         self.request = request
         if request.label == "none":
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such label")
+        if request.label == "early":
+            context.abort(grpc.StatusCode.UNAVAILABLE, "no release is loaded yet")
         return retrieval_pb2.RecommendResponse(
             items=[{"item_id": "7", "score": 0.5, "features": {"title": "Seven"}}],
             truncated=True,
@@ -67,3 +70,19 @@ def test_filter_without_a_value(server: tuple[ByRote, str]) -> None:
 def test_refusal_is_shown_as_it_is(server: tuple[ByRote, str]) -> None:
     done = call(server[1], "--label", "none")
     assert str(done.exception) == "INVALID_ARGUMENT: no such label"
+
+
+def test_only_where_none_answers_is_asked_whether_a_server_runs(server: tuple[ByRote, str]) -> None:
+    assert str(call(server[1], "--label", "early").exception) == "UNAVAILABLE: no release is loaded yet"
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        done = call(f"127.0.0.1:{taken.getsockname()[1]}")
+    assert str(done.exception).startswith("UNAVAILABLE: ")
+    assert "\nIs a server running? Start one with: python -m pipeline serve --config " in str(done.exception)
+
+
+def test_a_span_that_would_change_nothing() -> None:
+    done = CliRunner().invoke(cli.app, ["validate", "--config", "configs/ta_feng.yaml", "--span", "5"])
+    assert str(done.exception) == (
+        "--span 5: no file pattern of the configuration has {SPAN}, so it would change nothing"
+    )

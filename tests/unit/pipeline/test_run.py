@@ -76,7 +76,7 @@ def test_a_blessed_model_that_was_left_out_is_told(capsys: pytest.CaptureFixture
 def test_a_model_that_was_refused_says_why() -> None:
     def result(blessed: bool) -> RunResult:
         metrics = {"blessed": blessed, "reasons": ["a", "b"], "refused": [] if blessed else ["b is below c."]}
-        return RunResult(metrics=metrics, index=None, release=None, note=None, log=Path("log"))
+        return RunResult(metrics=metrics, index=None, release=None, note=None, put_aside=None, log=Path("log"))
 
     assert result(True).refusal is None
     assert result(False).refusal == (

@@ -143,6 +143,10 @@ def test_tfrecord(tmp_path: Path) -> None:
     check_small_data_set(run(make_config(tmp_path, "gz", "tfrecord"), tmp_path / "out"))
 
 
+# A category, then one of several tags.
+LINE_BREAKS = 'i7,"Dra\nma",1,a,\ni8,Drama,1,"a|b\n",\n'
+
+
 def test_bad_rows_go_to_the_quarantine_and_nowhere_else(tmp_path: Path) -> None:
     bad_interactions = (
         b",i1,1,a\n"  # line 7
@@ -156,7 +160,7 @@ def test_bad_rows_go_to_the_quarantine_and_nowhere_else(tmp_path: Path) -> None:
     ) + b"u1,i1,1,\xff\n"
     write_csv(
         tmp_path,
-        items=ITEMS + "i1,Crime,9,z,Later\ni4,Drama,cheap,,\ni5,Drama,nan,,\n" + "i6," + "x" * 600 + "\n",
+        items=ITEMS + "i1,Crime,9,z,Later\ni4,Drama,cheap,,\ni5,Drama,nan,,\n" + "i6," + "x" * 600 + "\n" + LINE_BREAKS,
         queries=QUERIES + "u1,31\nu1,30\n",
     )
     write(tmp_path / "interactions.csv", INTERACTIONS.encode() + bad_interactions)
@@ -179,6 +183,8 @@ def test_bad_rows_go_to_the_quarantine_and_nowhere_else(tmp_path: Path) -> None:
         ("items.csv", 6, "bad_number"),
         ("items.csv", 7, "bad_number"),
         ("items.csv", 8, "too_long"),
+        ("items.csv", 9, "line_break"),
+        ("items.csv", 11, "line_break"),
         ("items_more.csv", 2, "duplicate_item"),
         ("items_more.csv", 3, "duplicate_item"),
         ("queries.csv", 4, "duplicate_query"),
@@ -192,7 +198,7 @@ def test_bad_rows_go_to_the_quarantine_and_nowhere_else(tmp_path: Path) -> None:
 
     quarantine = outputs["quarantine"]
     properties = {name: quarantine.get_int_custom_property(name) for name in ("rows", "bad_rows", "interactions_rows")}
-    assert properties == {"rows": 14 + 9 + 4, "bad_rows": 17, "interactions_rows": 14}
+    assert properties == {"rows": 14 + 11 + 4, "bad_rows": 19, "interactions_rows": 14}
     assert quarantine.get_int_custom_property("missing_id") == 2
     assert quarantine.get_int_custom_property("duplicate_item") == 3
 

@@ -7,7 +7,7 @@ from datetime import date, datetime, timedelta, timezone
 import pytest
 
 from components.ingestion.errors import BadValue
-from components.ingestion.values import timestamp_parser, to_id, to_number, to_text, to_texts
+from components.ingestion.values import timestamp_parser, to_categories, to_category, to_id, to_number, to_text
 
 DAY = 86_400
 
@@ -56,9 +56,23 @@ def test_texts() -> None:
     assert to_text(True) == b"True"
     assert to_text(float("nan")) is None
     assert to_text(2.5) == b"2.5"
-    assert to_texts("a||b c|", "|") == [b"a", b"b c"]
-    assert to_texts(["a|b", "", "c"], "|") == [b"a|b", b"c"]
-    assert to_texts(None, "|") == []
+    assert to_text("two\nlines") == b"two\nlines"
+
+
+def test_categories() -> None:
+    assert to_category("") is None
+    assert to_category(" a b ") == b" a b "
+    assert to_categories("a||b c|", "|") == [b"a", b"b c"]
+    assert to_categories(["a|b", "", "c"], "|") == [b"a|b", b"c"]
+    assert to_categories(None, "|") == []
+
+
+@pytest.mark.parametrize("value", ["two\nlines", b"two\rlines", ["two\r\nlines"]])
+def test_a_category_with_a_line_break_would_be_lost_by_the_vocabularies(value: object) -> None:
+    with pytest.raises(BadValue, match=r"^line_break$"):
+        to_category(value)
+    with pytest.raises(BadValue, match=r"^line_break$"):
+        to_categories(value, "|")
 
 
 @pytest.mark.parametrize(("value", "expected"), [("1.5", 1.5), ("-2e3", -2000.0), ("", None), (None, None), ([3], 3.0)])

@@ -88,7 +88,7 @@ def _with(place: tuple[Any, ...], value: object) -> dict[str, Any]:
         (("rows", 0, "overrides"), {"train.seed": 1}, "rows[0].overrides: train.seed cannot be overridden"),
         (("sweeps", 0, "row"), "x", "sweeps[0].row: no row is called 'x'"),
         (("sweeps", 0, "dataset"), "x", "sweeps[0].dataset: no data set 'x'"),
-        (("rows",), [], "rows: tuple should have at least 1 item"),
+        (("rows",), [], "rows: list should have at least 1 item"),
     ],
 )
 def test_a_fault_is_named_with_file_and_key(place: tuple[Any, ...], value: object, line: str, tmp_path: Path) -> None:

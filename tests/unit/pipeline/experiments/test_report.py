@@ -84,7 +84,7 @@ def test_from_cells_to_the_report(plan: Plan, tmp_path: Path) -> None:
     _finish(first, [1, 1, 2, 200], {"retrieval_loss": [3.0, 1.0], "query_mimic_norm": [1.0, 2.0]})
     _finish(second, [1, 200, 2, 200], {"retrieval_loss": [2.0, 2.0], "query_mimic_norm": [1.0, 4.0]})
     _finish(plan.of("toy", "two-tower")[0], [1, 200, 200, 200], {"retrieval_loss": [2.0, 1.5]})
-    _ranks(plan.preparations["toy"].exchange / "peers" / "item_knn.npz", [200, 200, 200, 200])
+    _ranks(plan.preparations["toy"].peers / "item_knn.npz", [200, 200, 200, 200])
 
     results = collect(plan)
     toy = results["datasets"]["toy"]
@@ -139,6 +139,6 @@ def test_before_anything_is_finished(plan: Plan, tmp_path: Path) -> None:
 
 
 def test_ranks_of_other_rows_are_refused(plan: Plan) -> None:
-    write_ranks(plan.preparations["toy"].exchange / "peers" / "p.npz", ["a"], ["s"], np.array([1]))
+    write_ranks(plan.preparations["toy"].peers / "p.npz", ["a"], ["s"], np.array([1]))
     with pytest.raises(ExchangeError, match=r"p\.npz: no rank for query 'b', item 'r'"):
         collect(plan)

@@ -60,10 +60,15 @@ def test_everything_runs_once(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> No
     assert "[  4/4] toy, two-tower, seed 2" in text
 
     processes.started.clear()
-    (plan.preparations["toy"].exchange / "peers").mkdir(parents=True)
-    (plan.preparations["toy"].exchange / "peers" / "knn.npz").touch()
+    peers = plan.preparations["toy"].peers
+    peers.mkdir(parents=True)
+    (peers / "knn.npz").touch()
     assert runner.run_plan(plan, console) == []
     assert processes.started == []
+    # What other code ranked is not what this one would.
+    peers.rename(peers.with_name("peers-00000000"))
+    assert runner.run_plan(plan, console) == []
+    assert processes.started == ["peers"]
 
 
 def test_a_cell_that_fails_does_not_stop_the_others(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
