@@ -69,7 +69,7 @@ def test_metadata_that_is_no_database(tmp_path: Path) -> None:
 def test_a_blessed_model_that_was_left_out_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     for left_out in (None, "the last blessed model is not compared with, for it reads 'price'"):
         metrics = {"splits": {}, "blessed": True, "blessed_left_out": left_out}
-        print_run(RunResult(metrics=metrics, index=None, release=None, note=None, log=Path("log")))
+        print_run(RunResult(metrics=metrics, index=None, release=None, note=None, put_aside=None, log=Path("log")))
     assert capsys.readouterr().out == "The last blessed model is not compared with, for it reads 'price'\n"
 
 
