@@ -32,6 +32,7 @@ def _result(left_out: int, put_aside: PutAside | None) -> RunResult:
     metrics = {
         "splits": {"eval": {"rows": 1666, "repeats_left_out": left_out, "models": models}},
         "blessed": True,
+        "blessed_left_out": None,
         "reasons": [],
     }
     return RunResult(metrics=metrics, index=None, release=None, note=None, put_aside=put_aside, log=Path("log"))
