@@ -35,7 +35,7 @@ bench-serving: setup  ## how fast the server answers from 100,000 and 1,000,000 
 test: setup  ## all tests
 	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-test-fast: setup  ## the tests that start no process and train no model
+test-fast: setup  ## the tests that start no process, train no model and are quick
 	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 lint: setup  ## ruff, mypy, import-linter

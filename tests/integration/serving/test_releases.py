@@ -33,6 +33,8 @@ from serving.state import ServingState, change_state, read_state
 from tests.integration.serving.test_server import Gated, wait_until
 from tests.unit.serving import tiny
 
+pytestmark = pytest.mark.slow
+
 LATEST = VersionPolicy()
 AVAILABLE, UNLOADING, END = (
     get_model_status_pb2.ModelVersionStatus.State.Value(name) for name in ("AVAILABLE", "UNLOADING", "END")
@@ -295,7 +297,6 @@ def process(root: Root, log: Path) -> Iterator[Process]:
         running.process.wait()
 
 
-@pytest.mark.slow
 def test_pin_survives_kill_9(root: Root) -> None:
     first = root.publish()
     root.publish()
@@ -314,7 +315,6 @@ OFFSETS = (1.0, 2.0, 4.0)
 SWAPS, SECONDS_A_SWAP = 20, 3.0
 
 
-@pytest.mark.slow
 def test_minute_of_swaps_under_load(root: Root) -> None:
     """No answer fails, none mixes two releases, and memory stays where it was."""
     published: dict[int, tuple[float, float, str]] = {}  # version -> what embeds 1.0, score and id of its best item

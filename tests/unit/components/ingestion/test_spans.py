@@ -15,6 +15,8 @@ from components.ingestion.fingerprint import input_fingerprint
 from components.ingestion.spans import interaction_patterns, missing
 from tests.unit.components.ingestion.helpers import ITEMS, QUERIES, make_config, rows, run, write
 
+pytestmark = pytest.mark.slow
+
 HEADER = "user_id,item_id,time,device\n"
 
 

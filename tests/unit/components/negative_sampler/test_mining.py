@@ -19,6 +19,8 @@ from components.negative_sampler.mining import arrange, exact_scores, ranked
 from models.config import Feature, FeatureSpec, Kind, Side
 from tests.unit.components.negative_sampler.test_executor import TWO_THREADS, digests, item_row, rows_of, train_row
 
+pytestmark = pytest.mark.slow
+
 SPEC = FeatureSpec(
     query_id="user",
     item_id="film",
@@ -241,7 +243,6 @@ def test_another_seed_draws_others(tmp_path: Path, blessed: standard_artifacts.M
     assert drawn[0] != drawn[1]
 
 
-@pytest.mark.slow
 def test_the_same_on_any_runner_and_from_any_number_of_files(
     tmp_path: Path, blessed: standard_artifacts.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,8 @@ from components.retrieval_evaluator.executor import Executor
 from components.retrieval_evaluator.ranking import score_catalogue
 from models.config import Feature, FeatureSpec, Kind, Side
 
+pytestmark = pytest.mark.slow
+
 TWO_THREADS = ["--runner=DirectRunner", "--direct_running_mode=multi_threading", "--direct_num_workers=2"]
 
 SPEC = FeatureSpec(
@@ -333,7 +335,6 @@ def test_a_model_with_several_vectors_a_query(tmp_path: Path) -> None:
     assert several == one
 
 
-@pytest.mark.slow
 def test_the_same_numbers_on_two_threads(tmp_path: Path) -> None:
     one, _ = run(tmp_path / "one")
     two, _ = run(tmp_path / "two", beam_args=TWO_THREADS)
