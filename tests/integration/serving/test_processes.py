@@ -20,7 +20,7 @@ from serving.processes import serve_in_processes
 from serving.proto.generate import ROOT
 from serving.release import ReleaseError
 from serving.server import ServerError
-from tests.integration.serving.test_server import Gated, refuses, wait_until
+from tests.integration.serving.asking import Gated, refuses, wait_until
 from tests.unit.serving import tiny
 
 pytestmark = pytest.mark.slow

@@ -30,7 +30,7 @@ from serving.proto.generate import ROOT
 from serving.release import verify_release
 from serving.server import Server
 from serving.state import ServingState, change_state, read_state
-from tests.integration.serving.test_server import Gated, wait_until
+from tests.integration.serving.asking import Gated, wait_until
 from tests.unit.serving import tiny
 
 pytestmark = pytest.mark.slow
