@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.metadata import Entry, Metadata, entries, pb
-from pipeline.run import only_one
+from pipeline.run import RunError, only_one
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def clean(home: Path, releases: Path, keep: int, *, dry_run: bool = False) -> Cl
       dry_run: count only.
 
     Raises:
-      RunError: a run is under way.
+      RunError: a run is under way, or something cannot be removed; what was begun goes on with the next call.
       MetadataError: the metadata cannot be read.
     """
     with only_one(home):
@@ -100,22 +100,25 @@ def clean(home: Path, releases: Path, keep: int, *, dry_run: bool = False) -> Cl
         leftovers = _leftovers(home, oldest)
         size = sum(_size(path) for path in (*(Path(artifact.uri) for artifact in old), *leftovers))
         if not dry_run:
-            _remove(metadata, old)
-            for path in leftovers:
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
+            try:
+                _remove(metadata, old, leftovers)
+            except OSError as error:
+                raise RunError(f"{error.filename}: cannot be removed: {error.strerror}; run it again") from error
     kept = {
         f"span {history[place].span}, {history[place].outcome(releases)}": why for place, why in sorted(reasons.items())
     }
     return Cleaned(len(old), size, kept)
 
 
-def _remove(metadata: Metadata, artifacts: list[Any]) -> None:
+def _remove(metadata: Metadata, artifacts: list[Any], leftovers: list[Path]) -> None:
     for artifact in artifacts:
         artifact.state = pb.Artifact.DELETED
     if artifacts:
         metadata.store.put_artifacts(artifacts)
     for artifact in artifacts:
         shutil.rmtree(artifact.uri)
+    for path in leftovers:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -195,7 +195,7 @@ _SECTIONS = {
     "dict_type": "input should be a mapping of keys",
     "tuple_type": "input should be a list, as [a, b]",
 }
-_EXPONENT = re.compile(r"([+-]?\d+)(\.\d*)?[eE]([+-]?)(\d+)")
+_EXPONENT = re.compile(r"([+-]?\d+)(\.\d*)?[eE]([+-]?)(\d{1,2})")  # what is longer is no number to write out
 
 
 def _hint(kind: str, given: object) -> str:

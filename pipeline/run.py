@@ -216,13 +216,12 @@ def run_components(
 def _put_aside(folder: Path | None) -> PutAside | None:
     if folder is None:
         return None
+    from components.ingestion.layout import Source
     from components.ingestion.summary import Summary
 
     summary = Summary.from_json((folder / "counts.json").read_text(encoding="utf-8"))
-    reasons: Counter[str] = Counter()
-    for of_span in (of_span for of_source in summary.bad.values() for of_span in of_source.values()):
-        reasons.update(of_span)
-    return PutAside(sum(sum(of_source.values()) for of_source in summary.rows.values()), dict(reasons), folder)
+    reasons = sum(map(summary.reasons, Source), Counter[str]())
+    return PutAside(summary.properties()["rows"], dict(reasons), folder)
 
 
 def run_pipeline(

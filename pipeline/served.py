@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from serving.blobs import BlobTable
+from serving.blobs import BlobError, BlobTable
 from serving.client import RetrievalClient, RetrievalError
 from serving.config import VersionPolicy
 from serving.queries import IDS
@@ -40,14 +40,17 @@ def check_served(
       label -> version of what answers, the label "" where the traffic is not split.
 
     Raises:
-      ServedError: there is no release that should answer; or the server still cannot be reached, answers with another
-        release, with nothing, or as if the query were unknown.
+      ServedError: there is no release that should answer, or it is damaged; or the server still cannot be reached,
+        answers with another release, with nothing, or as if the query were unknown.
       ReleaseError: the file with the operators' decisions is broken.
     """
     expected = _expected(releases, policy)
     deadline = time.monotonic() + wait_seconds
     for label, version in expected.items():
-        ids = BlobTable(releases / str(version) / QUERIES / IDS)
+        try:
+            ids = BlobTable(releases / str(version) / QUERIES / IDS)
+        except BlobError as error:
+            raise ServedError(f"release {version} is damaged: {error}") from error
         asked = [ids[row].decode() for row in range(min(_QUERIES_ASKED, len(ids)))]
         while (fault := _fault(client, model, label, asked, version)) is not None:
             if time.monotonic() > deadline:
@@ -61,7 +64,11 @@ def _expected(releases: Path, policy: VersionPolicy) -> dict[str, int]:
     if not versions:
         raise ServedError(f"{releases}: there is no release yet")
     if state.traffic:
-        return {label: state.labels[label] for label in state.traffic}
+        expected = {label: state.labels[label] for label in state.traffic}
+        for label, version in expected.items():
+            if version not in versions:
+                raise ServedError(f"{releases}: label {label!r} has traffic and names release {version}, which is gone")
+        return expected
     newest = select(versions, policy, state, ()).newest
     if newest is None:
         raise ServedError(f"{releases}: serving.version_policy chooses none of {', '.join(map(str, versions))}")

@@ -86,13 +86,15 @@ class Summary:
             if sum(reasons.values()) > limit * self.rows[source][span]
         ]
 
+    def reasons(self, source: Source) -> Counter[str]:
+        """The bad rows of a kind of file, of all spans, by reason."""
+        return sum((Counter(of_span) for of_span in self.bad[source].values()), Counter[str]())
+
     def properties(self) -> dict[str, int]:
         """Custom properties of the quarantine artifact: rows, bad_rows, `<kind>_rows`, `<kind>_bad_rows`, reasons."""
         result = {"rows": 0, "bad_rows": 0}
         for source in Source:
-            reasons = Counter[str]()
-            for of_span in self.bad[source].values():
-                reasons.update(of_span)
+            reasons = self.reasons(source)
             rows, bad = sum(self.rows[source].values()), reasons.total()
             result[f"{source.value}_rows"] = rows
             result[f"{source.value}_bad_rows"] = bad

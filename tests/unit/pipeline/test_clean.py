@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
+from pipeline import clean
 from pipeline.clean import _leftovers, _size
+from pipeline.run import RunError
+from tests.unit.pipeline.test_lineage import Store
 
 
 def test_logs_and_checkpoints_from_before_and_unfinished_work(tmp_path: Path) -> None:
@@ -25,3 +30,17 @@ def test_logs_and_checkpoints_from_before_and_unfinished_work(tmp_path: Path) ->
 
 def test_a_home_without_any(tmp_path: Path) -> None:
     assert _leftovers(tmp_path, oldest=1000) == []
+
+
+def test_what_cannot_be_removed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Store(tmp_path).trained(1, "first", None, MRR=0.1)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "old.log").touch()
+    os.utime(tmp_path / "logs" / "old.log", (1, 1))
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(RunError, match=r"old\.log: cannot be removed: Permission denied; run it again"):
+        clean.clean(tmp_path, tmp_path / "releases", keep=1)

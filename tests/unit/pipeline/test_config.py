@@ -178,6 +178,7 @@ def test_the_tree_is_frozen(tmp_path: Path) -> None:
         ),
         (("features", 0, "column"), "e-mail", "feature 'user': kind id on side query must be the id column 'user'"),
         (("train", "learning_rate"), "2e-3", "write 0.002 or 2.0e-3, for to YAML this is text (given: '2e-3')"),
+        (("train", "learning_rate"), "1e999999999999", "input should be a valid number (given: '1e999999999999')"),
         (("train", "learning_rate"), "25E1", "write 250 or 25.0e+1, for to YAML this is text"),
         (("data", "items", "show"), "title", "data.items.show: input should be a list, as [a, b] (given: 'title')"),
         (("evaluation", "ks"), [], "evaluation.ks: list should have at least 1 item"),

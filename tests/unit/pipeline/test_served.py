@@ -100,6 +100,18 @@ def test_what_an_operator_pinned_or_split_should_answer(
         check_served(releases, "m", LATEST, client, wait_seconds=0)
 
 
+def test_a_label_whose_release_is_gone(served: tuple[_Server, RetrievalClient], releases: Path) -> None:
+    change_state(releases, lambda _: ServingState(labels={"stable": 6}, traffic={"stable": 100}))
+    with pytest.raises(ServedError, match="label 'stable' has traffic and names release 6, which is gone"):
+        check_served(releases, "m", LATEST, served[1], wait_seconds=0)
+
+
+def test_a_damaged_release(served: tuple[_Server, RetrievalClient], releases: Path) -> None:
+    (releases / "7" / "queries" / "ids" / "offsets.npy").unlink()
+    with pytest.raises(ServedError, match=r"release 7 is damaged: blob table .*ids"):
+        check_served(releases, "m", LATEST, served[1], wait_seconds=0)
+
+
 def test_a_policy_that_chooses_no_release(served: tuple[_Server, RetrievalClient], releases: Path) -> None:
     with pytest.raises(ServedError, match="version_policy chooses none of 5, 7"):
         check_served(releases, "m", VersionPolicy(kind="specific", versions=(6,)), served[1], wait_seconds=0)
