@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -98,15 +99,16 @@ def run_preparation(preparation: Preparation) -> None:
         raise RunError(f"data set {preparation.dataset} could not be prepared")
 
 
-def run_cell(cell: Cell, jobs: int = 1) -> None:
+def run_cell(cell: Cell, jobs: int, interrupted: threading.Event) -> None:
     """Trains and ranks one cell. Its folder appears when it is complete.
 
     Args:
       cell: which.
       jobs: as many cells run at a time and share the processors.
+      interrupted: once set, the cell's process is ended.
 
     Raises:
-      RunError: the cell's process failed; the text says why and names the log.
+      RunError: the cell's process failed or was ended; the text says why and names the log.
     """
     temporary = cell.folder.with_name(f".tmp-{cell.folder.name}")
     shutil.rmtree(temporary, ignore_errors=True)
@@ -125,12 +127,16 @@ def run_cell(cell: Cell, jobs: int = 1) -> None:
     command = [sys.executable, "-m", "pipeline.experiments.cell", str(temporary / "job.json")]
     threads = {"TF_NUM_INTRAOP_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
     try:
-        with cell.log.open("w") as log:
-            code = subprocess.run(
-                command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **threads}, check=False
-            ).returncode
-        if code:
-            raise RunError(f"{failure(cell.log, code)}\n  Log: {cell.log}")
+        with (
+            cell.log.open("w") as log,
+            subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **threads}) as process,
+        ):
+            while process.poll() is None:
+                if interrupted.wait(0.2):
+                    process.terminate()
+                    process.wait()
+        if process.returncode:
+            raise RunError(f"{failure(cell.log, process.returncode)}\n  Log: {cell.log}")
         shutil.rmtree(temporary / "checkpoints", ignore_errors=True)
         temporary.rename(cell.folder)
     finally:
@@ -161,10 +167,11 @@ def _run_cells(todo: Sequence[Cell], spent: list[tuple[Cell, float]], console: C
     """Runs cells, some at a time, and prints a line for each; returns one for each that failed."""
     failed: list[str] = []
     begun = time.monotonic()
+    interrupted = threading.Event()
 
     def timed(cell: Cell) -> float:
         started = time.monotonic()
-        run_cell(cell, jobs)
+        run_cell(cell, jobs, interrupted)
         return time.monotonic() - started
 
     pool = ThreadPoolExecutor(jobs)
@@ -191,7 +198,8 @@ def _run_cells(todo: Sequence[Cell], spent: list[tuple[Cell, float]], console: C
                         soft_wrap=True,
                     )
     finally:
-        # An interrupt reaches the cells' processes too; those not begun must not begin.
+        # A terminal's interrupt reaches the cells' processes too, but for one that is only being started.
+        interrupted.set()
         pool.shutdown(wait=True, cancel_futures=True)
     return failed
 

@@ -3,7 +3,10 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,6 +33,11 @@ class Processes:
         self.broken: set[str] = set()
         self.threads: set[str] = set()
         monkeypatch.setattr(subprocess, "run", self._run)
+        monkeypatch.setattr(subprocess, "Popen", self._popen)
+
+    def _popen(self, command: list[str], **options: Any) -> AbstractContextManager[Any]:
+        code = self._run(command, **options).returncode
+        return nullcontext(SimpleNamespace(returncode=code, poll=lambda: code))
 
     def _run(self, command: list[str], **options: Any) -> subprocess.CompletedProcess[bytes]:
         module = command[2].rpartition(".")[2]
@@ -117,3 +125,20 @@ def test_why_a_process_ended(tmp_path: Path) -> None:
     assert runner.failure(log, -9) == "Killed (exit code -9)"
     log.write_text("")
     assert runner.failure(log, 2) == "it printed nothing (exit code 2)"
+
+
+def test_an_interrupt_ends_a_cell_whose_process_did_not_get_it(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    (prepared := plan.preparations["toy"].folder).mkdir(parents=True)
+    (prepared / "artifacts.json").write_text("{}")
+    endless = Path("endless")
+    endless.write_text("#!/bin/sh\nexec sleep 300\n")
+    endless.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(endless.resolve()))
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "wait", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        runner.run_plan(plan, Console(quiet=True), only_rows=["DAT"])
+    assert not list(plan.cells[0].folder.parent.glob("*"))
