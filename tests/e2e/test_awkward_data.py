@@ -3,71 +3,27 @@
 from __future__ import annotations
 
 import csv
-import random
 import subprocess
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from serving.client import RetrievalClient
 from serving.config import ServingConfig
 from serving.server import Server
+from tests.e2e.awkward import ITEMS, make_small, write
 from tests.e2e.conftest import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-ITEMS = ["007", "7", 'say "hi"', "a,b", "näive ☕", " spaced ", "x" * 200, "only-one"]
-
-
-def _write(file: Path, rows: Iterable[Iterable[Any]]) -> None:
-    with file.open("w", newline="", encoding="utf-8") as out:
-        csv.writer(out).writerows(rows)
-
-
-def _config(**changes: Any) -> dict[str, Any]:
-    return {
-        "name": "awkward",
-        "data": {
-            "interactions": {"files": "i.csv", "query_id": "user", "item_id": "item", "timestamp": "at"},
-            "items": {"files": "items.csv", "id": "item", "category": "category", "show": ["title"]},
-            "split": {"by": "last", "eval": 1},
-            "max_bad_share": 0.2,
-        },
-        "features": [
-            {"name": "user", "kind": "id", "side": "query"},
-            {"name": "history", "kind": "history", "side": "query", "max_values": 5},
-            {"name": "item", "kind": "id", "side": "item"},
-            {"name": "price", "kind": "number", "side": "item"},
-        ],
-        "train": {"epochs": 1, "batch_size": 32},
-        **changes,
-    }
-
 
 @pytest.fixture
 def workspace(make_workspace: Callable[[], Workspace]) -> Workspace:
-    made = make_workspace()
-    workspace = Workspace(made.folder, _config())
-    workspace.write_config()
-    return workspace
-
-
-def _good(workspace: Workspace) -> None:
-    random.seed(3)
-    _write(
-        workspace.folder / "items.csv",
-        [["item", "category", "title", "price"]]
-        + [[item, "solo" if item == "only-one" else "most", f"title of {item}", n] for n, item in enumerate(ITEMS)],
-    )
-    users = [f"u{n}" for n in range(20)] + ["0042", 'ünï,"q"']
-    rows = [[user, item, 1000 + n] for user in users for n, item in enumerate(random.sample(ITEMS, 5))]
-    _write(workspace.folder / "i.csv", [["user", "item", "at"], *rows])
+    return make_small(make_workspace())
 
 
 def test_awkward_ids_arrive_whole_and_bad_rows_are_put_aside(workspace: Workspace) -> None:
-    _good(workspace)
     with (workspace.folder / "items.csv").open("a", newline="", encoding="utf-8") as out:
         csv.writer(out).writerows([["007", "most", "a second 007", 1], ["line\nbreak", "most", "two lines", 1]])
     with (workspace.folder / "i.csv").open("a", newline="", encoding="utf-8") as out:
@@ -127,24 +83,22 @@ def _no_category(folder: Path) -> None:
 def test_data_that_cannot_work_gets_a_clear_error(
     workspace: Workspace, spoil: Callable[[Path], None], message: str
 ) -> None:
-    _good(workspace)
     spoil(workspace.folder)
     assert message in _fails(workspace).stderr
 
 
 def test_one_time_for_all_cannot_be_cut_by_date(workspace: Workspace) -> None:
-    _good(workspace)
     rows = [[f"u{n}", item, 1000] for n in range(20) for item in ITEMS[:4]]
-    _write(workspace.folder / "i.csv", [["user", "item", "at"], *rows])
+    write(workspace.folder / "i.csv", [["user", "item", "at"], *rows])
     data = {**workspace.config["data"], "split": {"by": "time", "eval_from": "2020-01-01"}}
     workspace.write_config(data=data)
     assert "the eval split is empty" in _fails(workspace).stderr
 
 
 def test_a_catalogue_of_one_item(workspace: Workspace) -> None:
-    _write(workspace.folder / "items.csv", [["item", "category", "title", "price"], ["7", "most", "seven", 1]])
+    write(workspace.folder / "items.csv", [["item", "category", "title", "price"], ["7", "most", "seven", 1]])
     rows = [[f"u{n}", "7", 1000 + t] for n in range(30) for t in range(3)]
-    _write(workspace.folder / "i.csv", [["user", "item", "at"], *rows])
+    write(workspace.folder / "i.csv", [["user", "item", "at"], *rows])
     workspace.write_config(evaluation={"exclude_seen": False})
     done = workspace.call("run")
     assert done.returncode == 0, done.stdout + done.stderr
