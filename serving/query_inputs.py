@@ -105,13 +105,14 @@ class QueryInputs:
                 values[name] = _bounded(found or self._default(name), self._features[name])
         return values
 
-    def arrays(self, values: Mapping[str, list[Value]]) -> dict[str, NDArray]:
-        """What `values` gave as the signature's inputs.
+    def arrays(self, queries: Sequence[Mapping[str, list[Value]]]) -> dict[str, NDArray]:
+        """What `values` gave for B queries as the signature's inputs.
 
         Returns:
-          For each input float32, int64 or object (bytes) [1], or [1, n >= 1] where it is multi-valued.
+          For each input float32, int64 or object (bytes) [B], or [B, n >= 1] where it is multi-valued; a query with
+          fewer than n values has missing ones at the end.
         """
-        return {name: _array(values[name], spec) for name, spec in self.specs.items()}
+        return {name: _array([values[name] for values in queries], spec) for name, spec in self.specs.items()}
 
     def _default(self, name: str) -> list[Value]:
         feature = self._features[name]
@@ -159,6 +160,7 @@ def _bounded(values: list[Value], feature: Feature) -> list[Value]:
     return values[-feature.max_values :] if feature.kind is Kind.HISTORY else values[: feature.max_values]
 
 
-def _array(values: list[Value], spec: InputSpec) -> NDArray:
-    row = values or [MISSING[spec.dtype]]
-    return np.array(row if spec.rank == 1 else [row], spec.dtype.as_numpy_dtype)
+def _array(rows: Sequence[list[Value]], spec: InputSpec) -> NDArray:
+    missing, width = MISSING[spec.dtype], max(1, *map(len, rows))
+    filled = [row + [missing] * (width - len(row)) for row in rows]
+    return np.array([row[0] for row in filled] if spec.rank == 1 else filled, spec.dtype.as_numpy_dtype)

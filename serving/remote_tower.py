@@ -76,7 +76,7 @@ class RemoteTower:
         Raises:
           RequestError: TensorFlow Serving did not answer.
         """
-        inputs = self._inputs.arrays(self._inputs.values(query_id, stored, features))
+        inputs = self._inputs.arrays([self._inputs.values(query_id, stored, features)])
         padded = {name: self._padded(name, value) for name, value in inputs.items()}
         embedding: NDArray[np.float32] = self.predict(SERVING_DEFAULT, padded, timeout)[EMBEDDING][0]
         return embedding

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from models.columns import Value
 from models.config import FeatureSpec
+from serving.batching import Batcher
 from serving.lite_tower import LiteTower, has_lite
 from serving.query_inputs import EMBEDDING, SERVING_DEFAULT, QueryInputs, Stored, Values, read_signatures
 
@@ -42,6 +43,8 @@ class Tower:
         self._model = tf.saved_model.load(str(folder))
         self.signatures = dict(self._model.signatures)
         self._embed = self.signatures[SERVING_DEFAULT]
+        # For a hundred queries a signature's hundreds of ops hardly take longer than for one.
+        self._by_signature = Batcher(self._embed_batch)
 
     def embed(
         self,
@@ -103,11 +106,10 @@ class Tower:
         outputs = function(**{name: tf.constant(value, specs[name].dtype) for name, value in inputs.items()})
         return {name: value.numpy() for name, value in outputs.items()}
 
-    def _by_signature(self, values: Mapping[str, list[Value]]) -> NDArray[np.float32]:
-        inputs = self._inputs.arrays(values)
+    def _embed_batch(self, queries: Sequence[Mapping[str, list[Value]]]) -> Sequence[NDArray[np.float32]]:
+        inputs = self._inputs.arrays(queries)
         tensors = {name: tf.constant(value, self._inputs.specs[name].dtype) for name, value in inputs.items()}
-        embedding: NDArray[np.float32] = self._embed(**tensors)[EMBEDDING].numpy()[0]
-        return embedding
+        return list(self._embed(**tensors)[EMBEDDING].numpy())
 
     def _difference(self, lite: LiteTower, values: Mapping[str, list[Value]]) -> float:
         expected, found = self._by_signature(values), lite.embed(values)

@@ -11,7 +11,7 @@ from tests.unit.serving.tiny import SPEC, example
 def test_arrays(model: Path) -> None:
     inputs = QueryInputs(read_signatures(model), SPEC)
     arrays = inputs.arrays(
-        inputs.values("ü\x00", None, {"w": [], "tags": ["a", b"\xff"], "history": ["1", "2", "3"], "time": [5]})
+        [inputs.values("ü\x00", None, {"w": [], "tags": ["a", b"\xff"], "history": ["1", "2", "3"], "time": [5]})]
     )
     assert {name: (array.dtype, array.shape) for name, array in arrays.items()} == {
         "user_id": (np.object_, (1,)),
@@ -26,6 +26,24 @@ def test_arrays(model: Path) -> None:
         "tags": [[b"a", b"\xff"]],
         "history": [[b"2", b"3"]],
         "time": [5],
+    }
+
+
+def test_arrays_of_several_queries_are_as_wide_as_the_widest(model: Path) -> None:
+    inputs = QueryInputs(read_signatures(model), SPEC)
+    arrays = inputs.arrays(
+        [
+            inputs.values("", None, {"w": [2], "tags": ["a"], "time": [5]}),
+            inputs.values("u", None, {"w": [], "tags": ["b", "c", "d"], "history": [], "time": []}),
+        ]
+    )
+    w = arrays.pop("w")
+    assert (w[0], np.isnan(w[1])) == (2, True)
+    assert {name: array.tolist() for name, array in arrays.items()} == {
+        "user_id": [b"", b"u"],
+        "tags": [[b"a", b"", b""], [b"b", b"c", b"d"]],
+        "history": [[b""], [b""]],
+        "time": [5, -1],
     }
 
 

@@ -1,3 +1,5 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -52,6 +54,24 @@ def test_integers_stand_for_floats(tower: Tower) -> None:
 
 def test_history_keeps_the_last_and_tags_the_first(tower: Tower) -> None:
     assert tower.embed("", None, {"history": ["a", "", ""], "tags": ["a", "b", "c", "d"]}).tolist()[1:3] == [3, 0]
+
+
+def test_queries_of_different_width_at_a_time_are_embedded_as_if_alone(
+    tower: Tower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    histories = [["i1"] * (n % 3) for n in range(40)]
+    signature, sizes = tower._embed, []
+
+    def slow(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        sizes.append(len(inputs["w"]))
+        time.sleep(0.01)
+        return signature(**inputs)
+
+    monkeypatch.setattr(tower, "_embed", slow)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda n: tower.embed("", None, {"w": [n], "history": histories[n]}).tolist(), range(40)))
+    assert found == [[n, 0, n % 3, 123] for n in range(40)]
+    assert max(sizes) > 1
 
 
 @pytest.mark.parametrize(

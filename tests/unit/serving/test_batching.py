@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pytest
+
+from serving.batching import Batcher
+
+
+class Doubling:
+    """Doubles numbers, none of them 0; each call waits until it is let through."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.running = 0
+        self._begun, self._let_through = threading.Semaphore(0), threading.Semaphore(0)
+
+    def __call__(self, numbers: Sequence[int]) -> list[int]:
+        self.running += 1
+        assert self.running == 1
+        self.batches.append(list(numbers))
+        self._begun.release()
+        assert self._let_through.acquire(timeout=20)
+        self.running -= 1
+        if 0 in numbers:
+            raise ValueError("0")
+        return [2 * number for number in numbers]
+
+    def wait_until_begun(self) -> None:
+        assert self._begun.acquire(timeout=20)
+
+    def let_through(self, calls: int = 1) -> None:
+        for _ in range(calls):
+            self._let_through.release()
+
+
+@pytest.fixture
+def doubling() -> Doubling:
+    return Doubling()
+
+
+def _ask(pool: ThreadPoolExecutor, batcher: Batcher[int, int], number: int) -> Future[int]:
+    """Asks in a thread of the pool, and returns once that waits in line."""
+    before = len(batcher._waiting)
+    future = pool.submit(batcher, number)
+    while len(batcher._waiting) == before:
+        assert not future.done()
+    return future
+
+
+def test_what_comes_meanwhile_is_the_next_batch(doubling: Doubling) -> None:
+    batcher = Batcher[int, int](doubling)
+    with ThreadPoolExecutor(6) as pool:
+        first = pool.submit(batcher, 1)
+        doubling.wait_until_begun()
+        second = [_ask(pool, batcher, number) for number in (2, 3, 4)]
+        doubling.let_through()
+        assert first.result(20) == 2
+        doubling.wait_until_begun()
+        third = _ask(pool, batcher, 5)
+        doubling.let_through(2)
+        assert [future.result(20) for future in second] == [4, 6, 8]
+        assert third.result(20) == 10
+    assert doubling.batches == [[1], [2, 3, 4], [5]]
+
+
+def test_one_alone_does_not_wait(doubling: Doubling) -> None:
+    doubling.let_through(2)
+    batcher = Batcher[int, int](doubling)
+    assert [batcher(1), batcher(2)] == [2, 4]
+    assert doubling.batches == [[1], [2]]
+
+
+def test_one_that_fails_does_not_fail_the_others(doubling: Doubling) -> None:
+    batcher = Batcher[int, int](doubling)
+    with ThreadPoolExecutor(6) as pool:
+        first = pool.submit(batcher, 1)
+        doubling.wait_until_begun()
+        good, bad, another = (_ask(pool, batcher, number) for number in (2, 0, 3))
+        doubling.let_through(5)
+        assert (first.result(20), good.result(20), another.result(20)) == (2, 4, 6)
+        with pytest.raises(ValueError, match="0"):
+            bad.result(20)
+    assert doubling.batches == [[1], [2, 0, 3], [2], [0], [3]]
+    doubling.let_through()
+    assert batcher(7) == 14
+
+
+def test_many_threads_get_their_own_answers() -> None:
+    batcher = Batcher[int, int](lambda numbers: [number * number for number in numbers])
+    with ThreadPoolExecutor(16) as pool:
+        assert list(pool.map(batcher, range(2000))) == [number * number for number in range(2000)]
