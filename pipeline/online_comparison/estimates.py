@@ -121,7 +121,8 @@ def compare(control: Estimate, treatment: Estimate) -> Comparison:
     if c > 0 and rest > 0:
         relative = t / c - 1
         middle = t * c / rest
-        half = math.sqrt((t * c) ** 2 - rest * (t**2 - squared * treatment.variance)) / rest
+        # (t c)^2 - rest (t^2 - z^2 var T), in which rounding would leave less than 0 where nothing varies.
+        half = math.sqrt(squared * (t**2 * control.variance + rest * treatment.variance)) / rest
         low, high = middle - half - 1, middle + half - 1
     half_width = SIGNIFICANT * error
     return Comparison(
