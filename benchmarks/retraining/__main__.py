@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import subprocess
 import sys
 import zlib
@@ -27,6 +28,7 @@ def cut_into_days(source: Path, folder: Path, share: float) -> None:
     if folder.exists():
         return
     temporary = folder.with_name(f".tmp-{folder.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
     with source.open(newline="") as file:
         rows = csv.DictReader(file)
         days: dict[int, list[dict[str, str]]] = {}

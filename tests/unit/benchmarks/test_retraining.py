@@ -28,6 +28,7 @@ def test_the_table_and_what_it_comes_to() -> None:
 def test_days_are_folders(tmp_path: Path) -> None:
     source = tmp_path / "interactions.csv"
     source.write_text("user_id,item_id,timestamp\nu,a,973036800\nv,b,973123200\nu,c,973123200\n")
+    (tmp_path / ".tmp-days" / "0").mkdir(parents=True)  # left by a call that was interrupted
     cut_into_days(source, tmp_path / "days", share=1)
     found = {p.parent.name: p.read_text().split() for p in (tmp_path / "days").rglob("*.csv")}
     header = "user_id,item_id,timestamp"
