@@ -61,6 +61,13 @@ def test_where_nothing_varies_the_interval_is_a_point() -> None:
     assert (found.relative, found.relative_low, found.relative_high) == pytest.approx((-0.4, -0.4, -0.4))
 
 
+def test_rounding_is_no_difference() -> None:
+    # Everybody spends 0.1 under both labels; as floats the means of 2 and of 7 are two numbers.
+    control, treatment = ratio(np.full(2, 0.1), np.ones(2)), ratio(np.full(7, 0.1), np.ones(7))
+    assert control.value != treatment.value
+    assert compare(control, treatment).p_value == 1.0
+
+
 def test_no_relative_interval_where_control_may_be_zero() -> None:
     # 1.9 standard errors above 0; 2 are.
     assert compare(estimate(1.9, 1), estimate(3, 1)).relative is None
