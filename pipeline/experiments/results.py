@@ -203,6 +203,8 @@ def collect(plan: Plan) -> dict[str, Any]:
         }
     sweeps: dict[str, list[dict[str, Any]]] = {}
     for sweep in plan.grid.sweeps:
+        if sweep.dataset not in held_outs:
+            continue
         points = [(value, cell) for name, value, cell in plan.points if name == sweep.name and cell.done]
         for value in sorted({value for value, _ in points}):
             cells = [cell for of, cell in points if of == value]

@@ -152,6 +152,17 @@ def test_before_anything_is_finished(plan: Plan, tmp_path: Path) -> None:
     assert [file.name for file in files] == ["table.md", "results.json"]
 
 
+def test_a_sweep_that_is_finished_waits_for_its_data_set(plan: Plan) -> None:
+    """The sweep starts from the two-tower, while the reference was given other negatives and is not prepared again."""
+    dat, two_tower = plan.grid.rows
+    changed = dat.model_copy(update={"overrides": {"negatives": {"per_positive": 3}}})
+    sweep = plan.grid.sweeps[0].model_copy(update={"row": "two-tower"})
+    grid = plan.grid.model_copy(update={"rows": (changed, two_tower), "sweeps": (sweep,)})
+    plan = make_plan(grid, Path("g.yaml"), evaluation="test", seeds=1)
+    _finish(plan.points[0][2], [1, 1, 1, 1], {})
+    assert (collect(plan)["datasets"], collect(plan)["sweeps"]) == ({}, {})
+
+
 def test_ranks_of_other_rows_are_refused(plan: Plan) -> None:
     write_ranks(plan.preparations["toy"].peers / "p.npz", ["a"], ["s"], np.array([1]))
     with pytest.raises(ExchangeError, match=r"p\.npz: no rank for query 'b', item 'r'"):
