@@ -102,6 +102,10 @@ def test_too_many_users_changed_their_label(logs: Path) -> None:
             ("--control", "stable=90", "--treatment", "canary=10", "--detect", "0"),
             "--detect 0.0: expected a relative effect",
         ),
+        (
+            ("--control", "stable=60", "--treatment", "canary=40", "--detect", "1e-200"),
+            "--detect 1e-200: expected a relative effect",
+        ),
     ],
 )
 def test_bad_options(logs: Path, options: tuple[str, ...], message: str) -> None:
