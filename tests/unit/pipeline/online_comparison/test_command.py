@@ -56,6 +56,7 @@ def test_figures(logs: Path) -> None:
     assert "+50.00%" in done.output
     assert "Sample ratio: as set" in done.output
     assert "CTR: an effect of 10.00% is found with a power of" in done.output
+    assert "Note: one buyer of 6 under stable spent 16.7% of its GMV" in done.output  # 20 of 120
 
 
 def test_sample_ratio_mismatch_is_refused(logs: Path) -> None:
