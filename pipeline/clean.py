@@ -50,8 +50,8 @@ def _why_kept(history: list[Entry], keep: int, releases: Path) -> dict[int, str]
     """For each entry's place in the history that stays, why."""
     reasons = dict.fromkeys(range(max(0, len(history) - keep), len(history)), "newest")
     for place, entry in enumerate(history):
-        if entry.version is not None and (releases / str(entry.version)).is_dir():
-            reasons[place] = f"release {entry.version}"
+        if there := entry.served_from(releases):
+            reasons[place] = f"release {', '.join(map(str, there))}"
     blessed = [place for place, entry in enumerate(history) if entry.blessed]
     if blessed:
         # What the next run goes on from and is compared with.

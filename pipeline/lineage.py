@@ -88,14 +88,15 @@ def print_lineage(metadata: Metadata, version: int, releases: Path) -> None:
       MetadataError: no run has published that version.
     """
     history = entries(metadata)
-    entry = next((e for e in reversed(history) if e.version == version), None)
+    entry = next((e for e in reversed(history) if version in e.releases), None)
     if entry is None:
-        there = ", ".join(str(v) for v in sorted({e.version for e in history if e.version is not None})) or "none"
+        there = ", ".join(str(v) for v in sorted({v for e in history for v in e.releases})) or "none"
         raise MetadataError(f"no run has published release {version}; there is: {there}")
     folder = releases / str(version)
     tree = Tree(f"release {version}: {folder}{'' if folder.is_dir() else ' (removed)'}")
-    tree.add(f"published {moment(entry.release.create_time_since_epoch)}, span {entry.span}")
-    index = next(iter(metadata.producers[entry.release.id].inputs["index"]))
+    release = entry.releases[version]
+    tree.add(f"published {moment(release.create_time_since_epoch)}, span {entry.span}")
+    index = next(iter(metadata.producers[release.id].inputs["index"]))
     _add(tree, "index", metadata.artifacts[index])
     blessing = tree.add("blessed on span " + str(entry.span))
     blessing.add("  ".join(f"{name} {value:.4f}" for name, value in entry.metrics.items() if name != "rows"))

@@ -145,7 +145,9 @@ class Entry:
       span: the run's.
       started, ended: milliseconds since 1970, of its first run and its last.
       executions: of all its runs.
-      examples, model, evaluation, blessing, release: artifacts, None where it did not come so far.
+      examples, model, evaluation, blessing: artifacts, None where it did not come so far.
+      releases: by version the release artifacts, the newest last. One model is published again where its index is
+        another, or where what was published after it was of another model.
       failed: the component that failed in the last run; None if none did.
     """
 
@@ -157,7 +159,7 @@ class Entry:
     model: Any = None
     evaluation: Any = None
     blessing: Any = None
-    release: Any = None
+    releases: dict[int, Any] = field(default_factory=dict)
     failed: str | None = None
 
     def add(self, started: int, executions: list[int], artifacts: dict[str, Any], metadata: Metadata) -> None:
@@ -165,9 +167,12 @@ class Entry:
         self.ended = max(self.ended, started)
         self.executions |= set(executions)
         for name, artifact in artifacts.items():
-            # A run that publishes nothing new does not take back what an earlier one did.
-            if artifact is not None and (name != "release" or self.version is None):
+            if artifact is None:
+                continue
+            if name != "release":
                 setattr(self, name, artifact)
+            elif value_of(artifact, "pushed") == 1:
+                self.releases.setdefault(value_of(artifact, "version"), artifact)
         failed = [e.component for e in (metadata.executions[number] for number in executions) if e.failed]
         self.failed = failed[0] if failed else None
 
@@ -176,23 +181,20 @@ class Entry:
         """Of the first held-out split, overall."""
         return json.loads(value_of(self.evaluation, "overall") or "{}") if self.evaluation is not None else {}
 
-    @property
-    def version(self) -> int | None:
-        """Of the release; None if nothing was published."""
-        if self.release is None or value_of(self.release, "pushed") != 1:
-            return None
-        return value_of(self.release, "version")
+    def served_from(self, root: Path) -> list[int]:
+        """The versions of its releases that are still in a folder, the newest last."""
+        return [version for version in self.releases if (root / str(version)).is_dir()]
 
     @property
     def blessed(self) -> bool:
         return self.blessing is not None and value_of(self.blessing, "blessed") == 1
 
     def outcome(self, releases: Path) -> str:
-        """What came of it, and of a release whether it is still in the given folder."""
+        """What came of it: its releases that are still in the given folder, or else the last one."""
         failed = f"{self.failed} failed or refused" if self.failed is not None else ""
-        if self.version is not None:
-            removed = "" if (releases / str(self.version)).is_dir() else ", removed"
-            return f"release {self.version}{removed}" + (f"; last run: {failed}" if failed else "")
+        if self.releases:
+            there = ", ".join(map(str, self.served_from(releases))) or f"{list(self.releases)[-1]}, removed"
+            return f"release {there}" + (f"; last run: {failed}" if failed else "")
         if failed:
             return failed
         if self.blessing is not None:

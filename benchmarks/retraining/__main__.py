@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 import subprocess
 import sys
 import zlib
@@ -19,6 +20,7 @@ from pipeline.metadata import Metadata
 ROOT = Path("runs") / "retraining"
 FIRST_DAY, SECONDS_PER_DAY = 973_036_800, 86_400  # 2000-11-01
 CONFIG = Path("configs") / "ta_feng.yaml"
+SOURCE = Path("data") / "ta_feng" / "interactions.csv"
 BATCH = 256  # a window has a tenth of the rows that the configuration's batches are made for
 
 
@@ -27,6 +29,7 @@ def cut_into_days(source: Path, folder: Path, share: float) -> None:
     if folder.exists():
         return
     temporary = folder.with_name(f".tmp-{folder.name}")
+    shutil.rmtree(temporary, ignore_errors=True)
     with source.open(newline="") as file:
         rows = csv.DictReader(file)
         days: dict[int, list[dict[str, str]]] = {}
@@ -70,9 +73,11 @@ def main(
     Both train on the same cached data in the same pipeline, so the warm run goes on from the warm model of the span
     before. Interrupted, it goes on where it was. Needs `python -m pipeline data ta_feng` once.
     """
+    if not SOURCE.is_file():
+        sys.exit(f"there is no {SOURCE}: run python -m pipeline data ta_feng")
     data = ROOT / "data" / f"share-{share:g}"
     data.parent.mkdir(parents=True, exist_ok=True)
-    cut_into_days(Path("data") / "ta_feng" / "interactions.csv", data, share)
+    cut_into_days(SOURCE, data, share)
     name = f"w{window}-e{epochs}-{warm_epochs}-{optimizer}-s{share:g}".replace(".", "_")
     files = {}
     for kind, warm in (("cold", None), ("warm", {"epochs": warm_epochs, "optimizer": optimizer})):

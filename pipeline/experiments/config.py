@@ -14,6 +14,9 @@ from pipeline.config import PipelineConfig, read_tree, validate
 # What a row may change. Data and split are the same for all rows, or they could not stand in one table.
 OVERRIDABLE = ("features", "negatives", "model", "train")
 
+# Rows of the table that are there beside the grid's own; a peer's name follows.
+POPULAR, PEER = "most popular", "peer: "
+
 Overrides = dict[str, Any]
 
 
@@ -97,6 +100,9 @@ class Grid(Frozen):
             twice = sorted({name for name in given if given.count(name) > 1})
             if twice:
                 raise ValueError(f"{kind}: the name {twice[0]!r} stands twice")
+        for i, name in enumerate(names):
+            if name == POPULAR or name.startswith(PEER):
+                raise ValueError(f"rows[{i}].name: {name!r} is the name of a row that each table has, or of a peer's")
         wanted = [("reference", self.reference), ("baseline", self.baseline)]
         wanted += [(f"sweeps[{i}].row", sweep.row) for i, sweep in enumerate(self.sweeps)]
         for key, name in wanted:
@@ -105,6 +111,10 @@ class Grid(Frozen):
         for i, sweep in enumerate(self.sweeps):
             if sweep.dataset not in self.datasets:
                 raise ValueError(f"sweeps[{i}].dataset: no data set {sweep.dataset!r}")
+            values = [point.value for point in sweep.points]
+            again = [value for value in values if values.count(value) > 1]
+            if again:
+                raise ValueError(f"sweeps[{i}].points: the value {again[0]:g} stands twice")
         return self
 
 

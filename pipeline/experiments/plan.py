@@ -11,11 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from components.fingerprint import TRANSFORM_CODE, source_fingerprint
 from models.config import Side
 from pipeline.config import PipelineConfig
 from pipeline.experiments.config import Grid, Overrides, merge, resolve
 from pipeline.experiments.core import Core, experiment_split, make_core
+from pipeline.run import RunError
 
 ROOT = Path("runs") / "experiments"
 
@@ -154,6 +157,13 @@ def _cell(preparation: Preparation, row: str, config: PipelineConfig, code: str)
     return Cell(preparation, row, parts, config.train.seed, code)
 
 
+def _core(dataset: str, config: PipelineConfig) -> Core:
+    try:
+        return make_core(config.data, ROOT / dataset)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e:
+        raise RunError(f"data set {dataset}: a file cannot be read as CSV in UTF-8: {str(e).strip()}") from e
+
+
 def make_plan(
     grid: Grid, source: Path, *, evaluation: str, seeds: int | None = None, datasets: Sequence[str] | None = None
 ) -> Plan:
@@ -190,7 +200,7 @@ def make_plan(
                 changes = merge(overrides[sweep.row], point.overrides)
                 swept.append((sweep.name, point.value, name, config(sweep.dataset, name, changes, seed)))
 
-    cores = {d: make_core(config(d, grid.reference, {}, 1).data, ROOT / d) for d in chosen}
+    cores = {d: _core(d, config(d, grid.reference, {}, 1)) for d in chosen}
 
     def cell(dataset: str, row: str, resolved: PipelineConfig) -> Cell:
         prepared = _preparation(resolved, dataset, cores[dataset], grid.split, evaluation)

@@ -18,6 +18,11 @@ LOSS = "retrieval_loss"
 MIMIC = {"query_mimic_norm": "norm of a_u", "query_mimic_cosine": "cosine of a_u to the p_v of its positives"}
 
 
+def _plain(text: str) -> str:
+    """What is between two dollar signs Matplotlib would read as a formula."""
+    return text.replace("$", r"\$")
+
+
 @contextmanager
 def _figure(path: Path, axes: int = 1) -> Iterator[list[Axes]]:
     figure, made = plt.subplots(1, axes, figsize=(7 * axes, 4.5), squeeze=False, layout="constrained")
@@ -36,14 +41,14 @@ def _sweep(path: Path, points: list[dict[str, Any]], label: str) -> None:
             means = [point["metrics"][metric]["mean"] for point in points]
             halves = [point["metrics"][metric]["half"] or 0.0 for point in points]
             axis.errorbar(values, means, yerr=halves, marker="o", capsize=3)
-            axis.set(xlabel=label, ylabel=metric)
+            axis.set(xlabel=_plain(label), ylabel=metric)
             axis.grid(alpha=0.3)
 
 
 def _by_epoch(axis: Axes, curves: dict[str, dict[str, list[float]]], value: str, label: str) -> None:
     for row, curve in curves.items():
         if value in curve:
-            axis.plot(range(1, len(curve[value]) + 1), curve[value], marker=".", label=row)
+            axis.plot(range(1, len(curve[value]) + 1), curve[value], marker=".", label=_plain(row))
     axis.set(xlabel="epoch", ylabel=label)
     axis.grid(alpha=0.3)
     if axis.lines:
@@ -58,10 +63,10 @@ def _categories(path: Path, parts: dict[str, Any], reference: str, baseline: str
             axis.errorbar(
                 max(part["train_rows"], 1), 100 * gain["gain"], yerr=error, marker="o", alpha=0.6, color="tab:blue"
             )
-            axis.annotate(name, (max(part["train_rows"], 1), 100 * gain["gain"]), fontsize="x-small")
+            axis.annotate(_plain(name), (max(part["train_rows"], 1), 100 * gain["gain"]), fontsize="x-small")
         axis.axhline(0, color="grey", linewidth=1)
         axis.set_xscale("log")
-        axis.set(xlabel="train rows of the category", ylabel=f"HR@100, {reference} over {baseline}, %")
+        axis.set(xlabel="train rows of the category", ylabel=_plain(f"HR@100, {reference} over {baseline}, %"))
 
 
 def write_plots(results: dict[str, Any], folder: Path) -> list[Path]:

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 
 from components.retrieval_evaluator.metrics import activity_bucket
-from pipeline.experiments.config import Grid
+from pipeline.experiments.config import PEER, POPULAR, Grid
 from pipeline.experiments.exchange import read_ranks
 from pipeline.experiments.plan import Cell, Plan, Preparation
 from pipeline.experiments.preparation.held_out import LIGHT, NEW_QUERY_ITEMS, HeldOut
 from pipeline.experiments.stats import METRICS, gains, relative_gains, t_interval
 
-POPULAR = "most popular"
 NO_CATEGORY = "(none)"
 
 
@@ -31,7 +30,8 @@ def mean_and_interval(ranks: Sequence[np.ndarray]) -> dict[str, Any]:
 
 
 def _comparison(gain: np.ndarray) -> dict[str, Any]:
-    """By metric {"gain", "low", "high"}; None is no number, for the other row is 0, itself or in too many draws."""
+    """By metric {"gain", "low", "high"}; None is no number: the other row is 0, itself or in too many draws, or there
+    is one query."""
     finite = [[value if math.isfinite(value) else None for value in values] for values in gain.tolist()]
     return {
         metric: dict(zip(("gain", "low", "high"), values, strict=True))
@@ -173,7 +173,7 @@ def _all_ranks(plan: Plan, preparation: Preparation, held_out: HeldOut) -> dict[
     queries, items = held_out.query_id.tolist(), held_out.item_id.tolist()
     ranks = {POPULAR: [read_ranks(preparation.folder / "popular.npz", queries, items)]}
     for file in sorted(preparation.peers.glob("*.npz")):
-        ranks[f"peer: {file.stem}"] = [read_ranks(file, queries, items)]
+        ranks[f"{PEER}{file.stem}"] = [read_ranks(file, queries, items)]
     for row in plan.grid.rows:
         done = [cell for cell in plan.of(preparation.dataset, row.name) if cell.done]
         if done:
@@ -203,6 +203,8 @@ def collect(plan: Plan) -> dict[str, Any]:
         }
     sweeps: dict[str, list[dict[str, Any]]] = {}
     for sweep in plan.grid.sweeps:
+        if sweep.dataset not in held_outs:
+            continue
         points = [(value, cell) for name, value, cell in plan.points if name == sweep.name and cell.done]
         for value in sorted({value for value, _ in points}):
             cells = [cell for of, cell in points if of == value]

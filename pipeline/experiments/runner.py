@@ -14,9 +14,11 @@ from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from pipeline.experiments.plan import ROOT, Cell, Plan, Preparation
+from pipeline.experiments.preparation.held_out import HeldOut
 from pipeline.run import RunError, only_one
 
 _ERROR = re.compile(r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt)\b.*$", re.MULTILINE)
@@ -97,6 +99,22 @@ def run_preparation(preparation: Preparation) -> None:
     command = [sys.executable, "-m", "pipeline.experiments.preparation", str(job)]
     if subprocess.run(command, check=False).returncode:
         raise RunError(f"data set {preparation.dataset} could not be prepared")
+
+
+def check_rows(cell: Cell, reference: Preparation) -> None:
+    """Whether a cell's held-out rows are those of its data set's table.
+
+    Raises:
+      RunError: they are others, so its ranks could not stand there.
+    """
+    if cell.preparation.key == reference.key:
+        return
+    own, expected = (HeldOut.load(preparation.folder) for preparation in (cell.preparation, reference))
+    if not (np.array_equal(own.query_id, expected.query_id) and np.array_equal(own.item_id, expected.item_id)):
+        raise RunError(
+            f"{cell.dataset}, {cell.row}: other rows are held out than for the grid's reference; ties in time are "
+            "broken by all features of side interaction, so these must be the same in all rows of the grid"
+        )
 
 
 def run_cell(cell: Cell, jobs: int, interrupted: threading.Event) -> None:
@@ -219,7 +237,7 @@ def run_plan(plan: Plan, console: Console, only_rows: Collection[str] | None = N
       One line for each cell or peer that failed.
 
     Raises:
-      RunError: a data set could not be prepared, or another grid runs in this folder.
+      RunError: a data set could not be prepared, a row holds out other rows, or another grid runs in this folder.
     """
     wanted = plan.cells if only_rows else [*plan.cells, *(cell for _, _, cell in plan.points)]
     cells: dict[str, Cell] = {}
@@ -233,6 +251,8 @@ def run_plan(plan: Plan, console: Console, only_rows: Collection[str] | None = N
         prepared = {cell.preparation.key: cell.preparation for cell in todo}
         for preparation in (prepared | {p.key: p for p in plan.preparations.values()}).values():
             run_preparation(preparation)
+        for cell in todo:
+            check_rows(cell, plan.preparations[cell.dataset])
         for dataset, preparation in plan.preparations.items() if not only_rows else ():
             for peer in plan.grid.peers:
                 with console.status(f"{dataset}, peer {peer}"):

@@ -51,7 +51,8 @@ def relative_gains(reference: np.ndarray, others: np.ndarray, groups: np.ndarray
 
     Queries are drawn with replacement, each with all of its rows, for rows of one query are not independent; where each
     query has one row this is the bootstrap over rows. Both means are of the same draw. The interval runs from the 2.5th
-    to the 97.5th percentile of 2,000 draws (Efron, Tibshirani, "An Introduction to the Bootstrap", 1993, ch. 13).
+    to the 97.5th percentile of 2,000 draws (Efron, Tibshirani, "An Introduction to the Bootstrap", 1993, ch. 13). Of a
+    single query every draw is the same, which says nothing of others: it has no interval.
 
     Args:
       reference: float [B, M], each row's part in each of M metrics.
@@ -59,7 +60,8 @@ def relative_gains(reference: np.ndarray, others: np.ndarray, groups: np.ndarray
       groups: [B], each row's query.
 
     Returns:
-      float64 [R, M, 3]: gain, low, high. 0 where both means are 0, inf where only the other's is.
+      float64 [R, M, 3]: gain, low, high. 0 where both means are 0, inf where only the other's is; low and high are NaN
+      for a single query.
     """
     names, group = np.unique(groups, return_inverse=True)
     stacked = np.concatenate([reference[np.newaxis], others])
@@ -72,6 +74,9 @@ def relative_gains(reference: np.ndarray, others: np.ndarray, groups: np.ndarray
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.where((mine == 0) & (theirs == 0), 0.0, mine / theirs - 1)
 
+    gained = gain(sums.sum(axis=0)[np.newaxis])[0]
+    if len(names) == 1:
+        return np.stack([gained, *[np.full_like(gained, np.nan)] * 2], axis=-1)
     random = np.random.default_rng(SEED)
     step = max(1, _NUMBERS_AT_ONCE // len(names))
     totals = []
@@ -83,4 +88,4 @@ def relative_gains(reference: np.ndarray, others: np.ndarray, groups: np.ndarray
         totals.append(times @ sums)
     with np.errstate(invalid="ignore"):  # between two infinite draws
         low, high = np.percentile(gain(np.concatenate(totals)), [2.5, 97.5], axis=0)
-    return np.stack([gain(sums.sum(axis=0)[np.newaxis])[0], low, high], axis=-1)
+    return np.stack([gained, low, high], axis=-1)

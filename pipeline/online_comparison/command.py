@@ -12,6 +12,7 @@ from pipeline.exit_codes import REFUSED
 from pipeline.options import UserError, parse_share
 
 _LABEL = "LABEL=PERCENT"
+SMALLEST_EFFECT = 1e-6  # below it the users that it takes are no number
 
 
 def _log(columns: str) -> Any:
@@ -56,7 +57,7 @@ def ab(
         raise UserError("--control and --treatment: expected shares from 1 percent on")
     if control_share + treatment_share > 100:
         raise UserError("--control and --treatment: expected shares of 100 percent together at most")
-    if detect is not None and not 0 < abs(detect) < 10:
+    if detect is not None and not SMALLEST_EFFECT <= abs(detect) < 10:
         raise UserError(f"--detect {detect}: expected a relative effect, say 0.02 for 2 percent")
     if json_file is not None and not json_file.parent.is_dir():
         raise UserError(f"--json {json_file}: there is no folder {json_file.parent}")

@@ -127,7 +127,9 @@ def _notes(logs: Logs, by_label: dict[str, dict[str, Estimate]]) -> list[str]:
     for arm in (logs.control, logs.treatment):
         share = top_share(arm)
         if share is not None:
-            found.append(f"1 % of the buyers under {arm.label} have {share:.1%} of its GMV")
+            buyers = int((arm.value > 0).sum())
+            who = "1 % of the buyers" if TOP_BUYERS * buyers >= 1 else f"one buyer of {buyers}"
+            found.append(f"{who} under {arm.label} spent {share:.1%} of its GMV")
     if left_out.changed_label:
         found.append(
             f"left out: {left_out.changed_label:,} users whom more than one label answered, "

@@ -15,6 +15,7 @@ from scipy import stats
 CONFIDENCE = 0.95
 POWER = 0.8
 SIGNIFICANT = float(stats.norm.isf((1 - CONFIDENCE) / 2))  # 1.96 standard errors
+ROUNDING = 1e-12  # of a ratio: what floating point leaves of a standard error where nothing varies
 SKEW_RULE = 355  # see Estimate.users_for_normality
 
 
@@ -114,14 +115,16 @@ def compare(control: Estimate, treatment: Estimate) -> Comparison:
     c, t = control.value, treatment.value
     error = math.sqrt(control.variance + treatment.variance)
     difference = t - c
-    p_value = float(2 * stats.norm.sf(abs(difference) / error)) if error > 0 else float(difference == 0)
+    varies = error > ROUNDING * max(c, t)
+    p_value = float(2 * stats.norm.sf(abs(difference) / error)) if varies else float(math.isclose(c, t))
     relative = low = high = None
     squared = SIGNIFICANT**2
     rest = c**2 - squared * control.variance
     if c > 0 and rest > 0:
         relative = t / c - 1
         middle = t * c / rest
-        half = math.sqrt((t * c) ** 2 - rest * (t**2 - squared * treatment.variance)) / rest
+        # (t c)^2 - rest (t^2 - z^2 var T), in which rounding would leave less than 0 where nothing varies.
+        half = math.sqrt(squared * (t**2 * control.variance + rest * treatment.variance)) / rest
         low, high = middle - half - 1, middle + half - 1
     half_width = SIGNIFICANT * error
     return Comparison(

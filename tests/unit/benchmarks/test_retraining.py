@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.retraining.__main__ import cut_into_days, make_config
+from benchmarks.retraining.__main__ import cut_into_days, main, make_config
 from benchmarks.retraining.report import Pair, Trained, report
 from pipeline.config import PipelineConfig, validate
 
@@ -28,6 +28,7 @@ def test_the_table_and_what_it_comes_to() -> None:
 def test_days_are_folders(tmp_path: Path) -> None:
     source = tmp_path / "interactions.csv"
     source.write_text("user_id,item_id,timestamp\nu,a,973036800\nv,b,973123200\nu,c,973123200\n")
+    (tmp_path / ".tmp-days" / "0").mkdir(parents=True)  # left by a call that was interrupted
     cut_into_days(source, tmp_path / "days", share=1)
     found = {p.parent.name: p.read_text().split() for p in (tmp_path / "days").rglob("*.csv")}
     header = "user_id,item_id,timestamp"
@@ -36,6 +37,13 @@ def test_days_are_folders(tmp_path: Path) -> None:
     users = {line.split(",")[0] for p in (tmp_path / "some").rglob("*.csv") for line in p.read_text().split()[1:]}
     # crc32 of "v" is 0x6b643b84, below half of 2**32, of "u" 0xf26d6a3e.
     assert users == {"v"}
+
+
+def test_missing_data_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=r"there is no data/ta_feng/interactions\.csv: run python -m pipeline data"):
+        main()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_both_configurations_are_valid(tmp_path: Path) -> None:

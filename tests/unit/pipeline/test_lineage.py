@@ -11,7 +11,7 @@ from ml_metadata import MetadataStore
 
 from benchmarks.retraining.report import pairs
 from pipeline.lineage import print_history, print_lineage
-from pipeline.metadata import Metadata, ancestry, pb
+from pipeline.metadata import Metadata, MetadataError, ancestry, pb
 
 COLD = "features changed since the earlier model: features"
 
@@ -123,6 +123,22 @@ def test_a_release_is_told_though_a_later_run_was_stopped(
     store.run(1, steps[0], "SpanGate")
     print_history(Metadata(tmp_path), tmp_path, [])
     assert "release 71, removed; last run: SpanGate failed or refused" in capsys.readouterr().out
+
+
+def test_a_release_of_the_same_model_with_another_index_has_a_lineage(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, model, steps = store.trained(1, "first", None, MRR=0.1)
+    index, release = store.artifact("other_index"), store.artifact("release", pushed=1, version=99)
+    store.run(1, *steps[:-1], ("ReleasePusher", {"model": model, "index": index}, {"release": release}))
+    metadata = Metadata(tmp_path)
+    for version, folder in ((71, "artifacts/index"), (99, "artifacts/other_index")):
+        print_lineage(metadata, version, tmp_path)
+        told = capsys.readouterr().out
+        assert f"index: {folder}\n" in told
+        assert f"model {model}: artifacts/model/1" in told
+    with pytest.raises(MetadataError, match=r"no run has published release 98; there is: 71, 99$"):
+        print_lineage(metadata, 98, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pipeline.clean import _why_kept
-from pipeline.metadata import Execution, Metadata, MetadataError, entries, pb
+from pipeline.metadata import Entry, Execution, Metadata, MetadataError, entries, pb
 
 COMPLETE, CACHED, FAILED = pb.Execution.COMPLETE, pb.Execution.CACHED, pb.Execution.FAILED
 
@@ -74,13 +73,33 @@ def test_stages_of_one_training_run_are_one_entry(tmp_path: Path) -> None:
     recorded.run(5, ingested(examples))
     (entry,) = recorded.history
     assert (entry.span, entry.started, entry.ended, entry.failed) == (5, 1000, 7000, None)
-    assert (entry.version, entry.blessed, len(entry.executions)) == (77, True, 15)
+    assert (list(entry.releases), entry.blessed, len(entry.executions)) == ([77], True, 15)
     assert entry.outcome(tmp_path) == "release 77, removed"
     (tmp_path / "77").mkdir()
     assert entry.outcome(tmp_path) == "release 77"
     recorded.run(5, ingested(examples), "SpanGate")
     (entry,) = recorded.history
     assert entry.outcome(tmp_path) == "release 77; last run: SpanGate failed or refused"
+
+
+def test_a_model_that_is_published_again_has_both_releases(tmp_path: Path) -> None:
+    recorded = Recorded()
+    for number, version in ((3, 77), (4, 78), (5, 78)):
+        recorded.artifact(number, pushed=1, version=version)
+    for number in (1, 2, 6):
+        recorded.artifact(number)
+    steps = ingested(1), trained(2)
+    recorded.run(5, *steps, ("ReleasePusher", "release", 3))
+    recorded.run(5, *steps, ("ItemIndexer", "index", 6), ("ReleasePusher", "release", 4))  # another index
+    recorded.run(5, *steps, ("ReleasePusher", "release", 5))  # nothing new: 78 again
+    (entry,) = recorded.history
+    assert {version: release.id for version, release in entry.releases.items()} == {77: 3, 78: 4}
+    assert entry.outcome(tmp_path) == "release 78, removed"
+    (tmp_path / "77").mkdir()
+    assert entry.outcome(tmp_path) == "release 77"
+    (tmp_path / "78").mkdir()
+    assert entry.outcome(tmp_path) == "release 77, 78"
+    assert _why_kept([entry, entry], 1, tmp_path)[0] == "release 77, 78"
 
 
 def test_another_model_or_another_delivery_is_another_entry(tmp_path: Path) -> None:
@@ -101,10 +120,12 @@ def test_another_model_or_another_delivery_is_another_entry(tmp_path: Path) -> N
 
 def kept(tmp_path: Path, keep: int, *history: tuple[int, int | None, bool]) -> dict[int, str]:
     """Entries of (span, version, blessed)."""
-    made: Any = [
-        SimpleNamespace(span=span, version=version, blessed=blessed, blessing=SimpleNamespace(id=place))
-        for place, (span, version, blessed) in enumerate(history)
-    ]
+    made = []
+    for place, (span, version, blessed) in enumerate(history):
+        blessing = pb.Artifact(id=place)
+        blessing.custom_properties["blessed"].int_value = blessed
+        releases = {} if version is None else {version: None}
+        made.append(Entry(span, 0, blessing=blessing, releases=releases))
     return _why_kept(made, keep, tmp_path)
 
 

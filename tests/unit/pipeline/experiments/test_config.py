@@ -84,6 +84,13 @@ def _with(place: tuple[Any, ...], value: object) -> dict[str, Any]:
         (("reference",), "DOT", "reference: no row is called 'DOT'; there is: DAT, two-tower"),
         (("baseline",), "x", "baseline: no row is called 'x'"),
         (("rows", 1, "name"), "DAT", "rows: the name 'DAT' stands twice"),
+        (("rows", 1, "name"), "most popular", "rows[1].name: 'most popular' is the name of a row that each table has"),
+        (("rows", 1, "name"), "peer: als", "rows[1].name: 'peer: als' is the name of a row"),
+        (
+            ("sweeps", 0, "points"),
+            [{"value": 8, "overrides": {}}, {"value": 8.0, "overrides": {"model.dropout": 0.1}}],
+            "sweeps[0].points: the value 8 stands twice",
+        ),
         (("rows", 0, "overrides"), {"data.deduplicate": True}, "rows[0].overrides: data cannot be overridden, only"),
         (("rows", 0, "overrides"), {"train.seed": 1}, "rows[0].overrides: train.seed cannot be overridden"),
         (("sweeps", 0, "row"), "x", "sweeps[0].row: no row is called 'x'"),

@@ -9,6 +9,7 @@ import yaml
 from pipeline.experiments import plan as plans
 from pipeline.experiments.config import Grid, Row
 from pipeline.experiments.plan import Plan, make_plan
+from pipeline.run import RunError
 from tests.unit.pipeline.experiments.toy import write_toy
 
 
@@ -73,6 +74,20 @@ def test_rows_with_other_negatives_are_prepared_apart_and_share_the_exchange(gri
     evaluated = _plan(grid, evaluation="eval").cells[0].preparation
     assert evaluated.exchange != dat.preparation.exchange
     assert (evaluated.held_out, dat.preparation.held_out) == ("eval", "test")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"user,item,at\nu0,i0,9\nu0,i1,9,more\n", "Expected 3 fields in line 3, saw 4"),
+        (b"", "No columns"),
+        (b"user,item,at\nu0,\xff,9\n", "can't decode byte 0xff"),
+    ],
+)
+def test_a_file_that_is_no_csv_is_said(grid: Grid, content: bytes, message: str) -> None:
+    Path("interactions.csv").write_bytes(content)
+    with pytest.raises(RunError, match=f"^data set toy: a file cannot be read as CSV in UTF-8: .*{message}"):
+        _plan(grid)
 
 
 def test_only_the_data_sets_asked_for_are_read(grid: Grid) -> None:

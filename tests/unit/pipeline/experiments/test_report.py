@@ -11,6 +11,7 @@ import pytest
 from pipeline.experiments.config import Grid
 from pipeline.experiments.exchange import ExchangeError, write_ranks
 from pipeline.experiments.plan import Cell, Plan, make_plan
+from pipeline.experiments.plots import write_plots
 from pipeline.experiments.preparation.held_out import HeldOut
 from pipeline.experiments.report import write_report
 from pipeline.experiments.results import collect, slices
@@ -102,7 +103,8 @@ def test_from_cells_to_the_report(plan: Plan, tmp_path: Path) -> None:
     assert toy["table"]["peer: item_knn"]["reference_gain"]["HR@50"]["gain"] is None  # it has no hit
     assert toy["table"]["DAT"]["reference_gain"] is None
     assert toy["slices"]["category"]["x"]["metrics"]["DAT"]["HR@100"] == 1.0
-    assert toy["slices"]["category"]["(none)"]["baseline_gain"]["HR@100"] == {"gain": 0.0, "low": 0.0, "high": 0.0}
+    # One row, found by both: as good, but nothing is known of others.
+    assert toy["slices"]["category"]["(none)"]["baseline_gain"]["HR@100"] == {"gain": 0.0, "low": None, "high": None}
     assert toy["curves"]["DAT"] == {"retrieval_loss": [2.5, 1.5], "query_mimic_norm": [1.0, 3.0]}
     # HR@100 of rows 0 and 2: DAT's ranks 1 and 2, the two-tower's 1 and 200.
     new = toy["new_queries"]
@@ -115,7 +117,7 @@ def test_from_cells_to_the_report(plan: Plan, tmp_path: Path) -> None:
 
     files = write_report(results, ["toy, DAT, seed 3: it broke\n  Log: x"], tmp_path / "report")
     assert {file.name for file in files} == {
-        "table.md", "results.json", "sweep-size.png", "curves-toy.png", "mimic-toy.png", "categories-toy.png",
+        "table.md", "results.json", "sweep-size.png", "curves-toy.png", "mimic-toy.png",
     }  # fmt: skip
     assert all(file.stat().st_size > 0 for file in files)
     assert json.loads((tmp_path / "report" / "results.json").read_text()) == json.loads(json.dumps(results))
@@ -131,11 +133,34 @@ def test_from_cells_to_the_report(plan: Plan, tmp_path: Path) -> None:
     assert lines[-1] == "- toy, DAT, seed 3: it broke"
 
 
+def test_gains_by_category_are_drawn_whatever_the_categories_are_called(plan: Plan, tmp_path: Path) -> None:
+    results = collect(plan)
+    gain = {"HR@100": {"gain": 0.1, "low": 0.0, "high": 0.2}}
+    results["datasets"]["toy"]["slices"]["category"] = {
+        "Gifts under $5_$": {"train_rows": 3, "baseline_gain": gain},
+        "one query": {"train_rows": 3, "baseline_gain": {"HR@100": {"gain": 0.1, "low": None, "high": None}}},
+    }
+    (plot,) = write_plots(results, tmp_path)
+    assert plot.name == "categories-toy.png"
+    assert plot.stat().st_size > 0
+
+
 def test_before_anything_is_finished(plan: Plan, tmp_path: Path) -> None:
     results = collect(plan)
     assert set(results["datasets"]["toy"]["table"]) == {"most popular"}
     files = write_report(results, [], tmp_path / "report")
     assert [file.name for file in files] == ["table.md", "results.json"]
+
+
+def test_a_sweep_that_is_finished_waits_for_its_data_set(plan: Plan) -> None:
+    """The sweep starts from the two-tower, while the reference was given other negatives and is not prepared again."""
+    dat, two_tower = plan.grid.rows
+    changed = dat.model_copy(update={"overrides": {"negatives": {"per_positive": 3}}})
+    sweep = plan.grid.sweeps[0].model_copy(update={"row": "two-tower"})
+    grid = plan.grid.model_copy(update={"rows": (changed, two_tower), "sweeps": (sweep,)})
+    plan = make_plan(grid, Path("g.yaml"), evaluation="test", seeds=1)
+    _finish(plan.points[0][2], [1, 1, 1, 1], {})
+    assert (collect(plan)["datasets"], collect(plan)["sweeps"]) == ({}, {})
 
 
 def test_ranks_of_other_rows_are_refused(plan: Plan) -> None:

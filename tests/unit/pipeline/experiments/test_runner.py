@@ -13,8 +13,10 @@ import pytest
 from rich.console import Console
 
 from pipeline.experiments import runner
-from pipeline.experiments.config import Grid
+from pipeline.experiments.config import Grid, Row
 from pipeline.experiments.plan import Cell, Plan, make_plan
+from pipeline.experiments.preparation.held_out import HeldOut
+from pipeline.run import RunError
 from tests.unit.pipeline.experiments.toy import write_toy
 
 
@@ -93,6 +95,25 @@ def test_a_cell_that_fails_does_not_stop_the_others(plan: Plan, monkeypatch: pyt
     processes.started.clear()
     assert runner.run_plan(plan, Console(quiet=True), only_rows=["DAT"]) == []
     assert processes.started == ["DAT 1"]
+
+
+def test_a_row_that_holds_out_others_is_refused_before_anything_trains(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where ties in time are broken by a feature of side interaction that one row leaves out."""
+    row = Row(name="two-tower", overrides={"model": {"kind": "two_tower"}, "negatives": {"per_positive": 3}})
+    grid = plan.grid.model_copy(update={"rows": (plan.grid.rows[0], row), "sweeps": ()})
+    plan = make_plan(grid, Path("g.yaml"), evaluation="test", seeds=1)
+    dat, two_tower = (cell.preparation.folder for cell in plan.cells)
+    processes = Processes(monkeypatch)
+    HeldOut.build({"a": ["r"]}, [("a", "p")], list("pqr"), {}).save(dat)
+    HeldOut.build({"a": ["r"]}, [("a", "q")], list("pqr"), {}).save(two_tower)
+    with pytest.raises(RunError, match="toy, two-tower: other rows are held out than for the grid's reference"):
+        runner.run_plan(plan, Console(quiet=True))
+    assert processes.started == ["preparation", "preparation"]
+    HeldOut.load(dat).save(two_tower)
+    assert runner.run_plan(plan, Console(quiet=True)) == []
+    assert processes.started[2:] == ["peers", "DAT 1", "two-tower 1"]
 
 
 def test_cells_at_a_time_share_the_processors(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:

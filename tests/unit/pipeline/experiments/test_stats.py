@@ -47,9 +47,15 @@ def test_the_interval_is_that_of_the_paired_bootstrap() -> None:
 
 
 def test_rows_of_one_query_are_drawn_together() -> None:
-    # One query has both rows: each draw is the whole sample.
+    # Two queries of two rows, sums (4, 2) and (2, 2): gains 1, 1/2 and 0 at 1/4, 1/2, 1/4. Of four rows that are drawn
+    # one by one the first stands three times or more in 5 % of the draws: the interval would end at 1.5.
+    result = relative_gains(_column(3, 1, 1, 1), _column(1, 1, 1, 1)[np.newaxis], np.array([0, 0, 1, 1]))
+    np.testing.assert_allclose(result, [[[0.5, 0.0, 1.0]]])
+
+
+def test_a_single_query_has_no_interval() -> None:
     result = relative_gains(_column(3, 1), _column(1, 1)[np.newaxis], np.zeros(2, np.int64))
-    np.testing.assert_allclose(result, [[[1.0, 1.0, 1.0]]])
+    np.testing.assert_array_equal(result, [[[1.0, np.nan, np.nan]]])
 
 
 def test_pairing_is_what_makes_it_narrow() -> None:

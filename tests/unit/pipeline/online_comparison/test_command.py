@@ -56,6 +56,7 @@ def test_figures(logs: Path) -> None:
     assert "+50.00%" in done.output
     assert "Sample ratio: as set" in done.output
     assert "CTR: an effect of 10.00% is found with a power of" in done.output
+    assert "Note: one buyer of 6 under stable spent 16.7% of its GMV" in done.output  # 20 of 120
 
 
 def test_sample_ratio_mismatch_is_refused(logs: Path) -> None:
@@ -101,6 +102,10 @@ def test_too_many_users_changed_their_label(logs: Path) -> None:
         (
             ("--control", "stable=90", "--treatment", "canary=10", "--detect", "0"),
             "--detect 0.0: expected a relative effect",
+        ),
+        (
+            ("--control", "stable=60", "--treatment", "canary=40", "--detect", "1e-200"),
+            "--detect 1e-200: expected a relative effect",
         ),
     ],
 )

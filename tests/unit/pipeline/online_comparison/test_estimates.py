@@ -54,6 +54,20 @@ def test_relative_interval_is_fiellers() -> None:
         assert (other.relative_low > 0, other.p_value < 0.05) == (significant, significant)
 
 
+def test_where_nothing_varies_the_interval_is_a_point() -> None:
+    # Everybody under control clicks one of three, under treatment one of five: 3 / 5 - 1.
+    found = compare(ratio(np.ones(5), np.full(5, 3.0)), ratio(np.ones(5), np.full(5, 5.0)))
+    assert found.standard_error == 0
+    assert (found.relative, found.relative_low, found.relative_high) == pytest.approx((-0.4, -0.4, -0.4))
+
+
+def test_rounding_is_no_difference() -> None:
+    # Everybody spends 0.1 under both labels; as floats the means of 2 and of 7 are two numbers.
+    control, treatment = ratio(np.full(2, 0.1), np.ones(2)), ratio(np.full(7, 0.1), np.ones(7))
+    assert control.value != treatment.value
+    assert compare(control, treatment).p_value == 1.0
+
+
 def test_no_relative_interval_where_control_may_be_zero() -> None:
     # 1.9 standard errors above 0; 2 are.
     assert compare(estimate(1.9, 1), estimate(3, 1)).relative is None
