@@ -16,7 +16,7 @@ demo: setup  ## MovieLens-100K from download to a served recommendation
 airflow: setup data/ta_feng_daily/119  ## a local Airflow that retrains on Ta-Feng day by day: http://127.0.0.1:8080
 	@$(PYTHON) -m pipeline.airflow.local configs/ta_feng_daily.yaml
 
-airflow-test: setup  ## a real scheduler without a browser: three days of retraining, and what goes wrong (an hour)
+airflow-test: setup  ## a real scheduler without a browser: three days of retraining, and what goes wrong (40 minutes)
 	$(PYTHON) -m pytest tests/airflow
 
 data/ta_feng_daily/119: | setup
