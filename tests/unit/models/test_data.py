@@ -104,6 +104,9 @@ def test_another_number_of_negatives_is_refused(tmp_path: Path) -> None:
 def test_no_rows_and_no_files(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="split train has no rows"):
         batches(tmp_path, rows=0, batch_size=2)
+    helpers.write_records(tmp_path / "items.gz", [])
+    with pytest.raises(ValueError, match="split items has no rows"):
+        data.load_catalogue([str(tmp_path / "items.gz")], helpers.small_encodings(), UNIFORM)
     with pytest.raises(ValueError, match="split items: no file matches"):
         data.matching_files([str(tmp_path / "none-*")], "items")
 
