@@ -50,8 +50,9 @@ def sampling_log_q(counts: np.ndarray, sampling: str, alpha: float) -> np.ndarra
     """
     if sampling not in ("uniform", "popularity"):
         raise ValueError(f"negatives: sampling is {sampling!r}; expected uniform or popularity")
-    weights = np.power(counts + 1.0, alpha if sampling == "popularity" else 0.0)
-    return np.log(weights / weights.sum()).astype(np.float32)
+    log_weights = (alpha if sampling == "popularity" else 0.0) * np.log(counts + 1.0)
+    log_weights -= log_weights.max()
+    return (log_weights - np.log(np.exp(log_weights).sum())).astype(np.float32)
 
 
 def load_catalogue(files: Sequence[str], encodings: Encodings, negatives: Mapping[str, Any]) -> Catalogue:

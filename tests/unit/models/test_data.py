@@ -47,6 +47,9 @@ def test_sampling_probabilities() -> None:
     np.testing.assert_allclose(np.exp(data.sampling_log_q(counts, "uniform", 0.5)), [1 / 3] * 3, rtol=1e-6)
     # Square roots of 1, 4, 9.
     np.testing.assert_allclose(np.exp(data.sampling_log_q(counts, "popularity", 0.5)), [1 / 6, 2 / 6, 3 / 6], rtol=1e-6)
+    # A million and one to the 60th is no float64.
+    steep = data.sampling_log_q(np.array([0, 10**6]), "popularity", 60.0)
+    np.testing.assert_allclose(steep, [-60 * np.log(10**6 + 1), 0.0], rtol=1e-6)
     with pytest.raises(ValueError, match="sampling is 'hard'; expected uniform or popularity"):
         data.sampling_log_q(counts, "hard", 0.5)
 
