@@ -318,5 +318,5 @@ class TrainConfig(Frozen):
     max_steps: PositiveInt | None = None  # fewer epochs where so many steps are done in fewer
     batch_size: PositiveInt = 256
     learning_rate: PositiveFloat = 1e-3
-    seed: NonNegativeInt = 7
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 7  # NumPy takes 32 bits, and a run that goes on adds its epochs
     warm_start: WarmStartConfig | None = None

@@ -33,7 +33,8 @@ class DAT(TwoTower):
     - augmented.query "history": a_u is the `RecencyPooling` of a_v over the query's history, instead
       of a row of its own. a_v has learned what the queries look like that chose v, so a_u says what
       those look like that chose what this query chose. A query that training never saw, or saw
-      once, has one too; one with an empty history has zeros.
+      once, has one too; one with an empty history has zeros. With mimic.normalise the mean is brought
+      to unit length and the a_v that go into it are not: a longer one weighs more.
     - augmented.to_output: p = normalise(tower(z) + g a) on both sides, g a learned scalar for each that
       starts at 1. a mimics an output and so lives in the outputs' space; this spares the tower learning
       to pass it on.

@@ -15,6 +15,7 @@ from models.retrieval_model import Catalogue
 CACHE_BYTES = 1 << 30  # train files below this size, compressed, are kept in memory
 SHUFFLE_ROWS = 1_000_000
 PARSED_ROWS = 16_384
+ALL_ROWS = np.iinfo(np.int64).max
 
 
 def matching_files(patterns: Sequence[str], split: str) -> list[str]:
@@ -49,8 +50,9 @@ def sampling_log_q(counts: np.ndarray, sampling: str, alpha: float) -> np.ndarra
     """
     if sampling not in ("uniform", "popularity"):
         raise ValueError(f"negatives: sampling is {sampling!r}; expected uniform or popularity")
-    weights = np.power(counts + 1.0, alpha if sampling == "popularity" else 0.0)
-    return np.log(weights / weights.sum()).astype(np.float32)
+    log_weights = (alpha if sampling == "popularity" else 0.0) * np.log(counts + 1.0)
+    log_weights -= log_weights.max()
+    return (log_weights - np.log(np.exp(log_weights).sum())).astype(np.float32)
 
 
 def load_catalogue(files: Sequence[str], encodings: Encodings, negatives: Mapping[str, Any]) -> Catalogue:
@@ -62,9 +64,12 @@ def load_catalogue(files: Sequence[str], encodings: Encodings, negatives: Mappin
       negatives: the NegativeSampler's config; `sampling` and `alpha` are read.
 
     Raises:
-      ValueError: the rows are not exactly the candidates 0..N-1.
+      ValueError: there is no row, or the rows are not exactly the candidates 0..N-1.
     """
-    rows = tf.stack(list(_records(files)))
+    # One batch: a tensor for each row would take 6 GB with a million items.
+    rows = next(iter(_records(files).batch(ALL_ROWS)), None)
+    if rows is None:
+        raise ValueError(f"split items has no rows in {files[0]} and {len(files) - 1} more files")
     spec = features.item_parse_spec(encodings)
     spec |= {key: tf.io.VarLenFeature(tf.int64) for key in (features.CATEGORY_INDEX, features.ITEM_COUNT)}
     parsed = tf.io.parse_example(rows, spec)

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import tensorflow as tf
 
-from models.config import Feature, FeatureSpec, Kind, ModelConfig, hour_key, moment_key, weekday_key
+from models.config import Feature, FeatureSpec, Kind, ModelConfig, Side, hour_key, moment_key, weekday_key
 from models.feature_checks import check_features
 
 CANDIDATE_INDEX = "candidate_index"  # int64, 0-based position in the item-id vocabulary, -1 unknown
@@ -117,8 +117,10 @@ def vocabulary_name(feature: Feature, spec: FeatureSpec) -> str:
 def _encode(feature: Feature, spec: FeatureSpec, config: ModelConfig, sizes: Vocabularies) -> list[Encoding]:
     dim = feature.embedding_dim or config.embedding_dim
     if feature.kind is Kind.TIMESTAMP and feature.buckets is not None:
-        # A moment that is not given is the present: the latest of the buckets.
-        return [Encoding(moment_key(feature.name), feature.buckets + 1, dim, missing=feature.buckets)]
+        # An interaction whose moment is not given is now: the latest of the buckets. An item without a date is not the
+        # newest.
+        missing = feature.buckets if feature.side is Side.INTERACTION else PADDING
+        return [Encoding(moment_key(feature.name), feature.buckets + 1, dim, missing=missing)]
     if feature.kind is Kind.TIMESTAMP:
         return [Encoding(hour_key(feature.name), 25, dim), Encoding(weekday_key(feature.name), 8, dim)]
     if feature.kind is Kind.NUMBER:

@@ -121,10 +121,13 @@ class _Transform:
 
     def _vocabulary(self, name: str, column: tf.SparseTensor, feature: Feature | None = None) -> Any:
         if name not in self._vocabularies:
+            least = feature.min_count if feature else 1
+            if least > 1 and feature and feature.name == self._spec.item_id:
+                least += 1  # its row in the catalogue, beside those of train
             self._vocabularies[name] = tft.vocabulary(
                 column,
                 top_k=feature.vocabulary_size if feature else None,
-                frequency_threshold=feature.min_count if feature and feature.min_count > 1 else None,
+                frequency_threshold=least if least > 1 else None,
                 vocab_filename=name,
             )
         return self._vocabularies[name]

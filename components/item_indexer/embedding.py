@@ -136,12 +136,13 @@ def _chunks(sample: list[tuple[bytes, bytes]]) -> Iterator[list[bytes]]:
 
 
 def _attributes(features: object, keys: Iterable[str]) -> dict[str, list[str]]:
-    """The values of the given keys as texts; a key without a value is left out."""
+    """The values of the given keys as texts, numbers in full; a key without a value is left out."""
     attributes = {}
     for key in keys:
         feature = features[key] if key in features else tf.train.Feature()  # type: ignore[index,operator]
         texts = [value.decode(errors="replace") for value in feature.bytes_list.value]
-        texts += [f"{value:g}" for value in feature.float_list.value]
+        # The fewest digits that tell a float32 from its neighbours: one may filter by what the file says.
+        texts += [np.format_float_positional(np.float32(value), trim="-") for value in feature.float_list.value]
         texts += [str(value) for value in feature.int64_list.value]
         if texts:
             attributes[key] = texts

@@ -33,7 +33,7 @@ class EvaluationConfig(Frozen):
     """Exact ranking of the whole catalogue for each held-out interaction."""
 
     ks: tuple[PositiveInt, ...] = Field(default=(10, 50, 100), min_length=1, strict=False)
-    exclude_seen: bool = True  # items the query had before are not ranked
+    exclude_seen: bool = True  # items the query has in an earlier split are not ranked
     thresholds: tuple[Threshold, ...] = Field(default=(), strict=False)
     slices: tuple[SliceGate, ...] = Field(default=(), strict=False)
 

@@ -236,8 +236,9 @@ def test_query_vectors_out_of_the_history() -> None:
     assert not hasattr(model, "query_augmented")
     normalised = dat(**OURS, mimic={"normalise": True})
     normalised.item_augmented.table.embeddings.assign(table)
-    lengths = tf.norm(normalised.query_vectors(helpers.small_batch()), axis=1)
-    np.testing.assert_allclose(lengths, [1, 1, 0], rtol=1e-6)
+    # The mean at unit length, not the mean of rows at unit length: 230 is 6^2 + 7^2 + 8^2 + 9^2, 734 that of row 3.
+    expected = np.array(expected) / np.sqrt([[230], [734], [1]])
+    np.testing.assert_allclose(normalised.query_vectors(helpers.small_batch()), expected, rtol=1e-6)
 
 
 def test_augmented_vectors_are_added_to_the_outputs() -> None:

@@ -47,6 +47,9 @@ def test_sampling_probabilities() -> None:
     np.testing.assert_allclose(np.exp(data.sampling_log_q(counts, "uniform", 0.5)), [1 / 3] * 3, rtol=1e-6)
     # Square roots of 1, 4, 9.
     np.testing.assert_allclose(np.exp(data.sampling_log_q(counts, "popularity", 0.5)), [1 / 6, 2 / 6, 3 / 6], rtol=1e-6)
+    # A million and one to the 60th is no float64.
+    steep = data.sampling_log_q(np.array([0, 10**6]), "popularity", 60.0)
+    np.testing.assert_allclose(steep, [-60 * np.log(10**6 + 1), 0.0], rtol=1e-6)
     with pytest.raises(ValueError, match="sampling is 'hard'; expected uniform or popularity"):
         data.sampling_log_q(counts, "hard", 0.5)
 
@@ -104,6 +107,9 @@ def test_another_number_of_negatives_is_refused(tmp_path: Path) -> None:
 def test_no_rows_and_no_files(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="split train has no rows"):
         batches(tmp_path, rows=0, batch_size=2)
+    helpers.write_records(tmp_path / "items.gz", [])
+    with pytest.raises(ValueError, match="split items has no rows"):
+        data.load_catalogue([str(tmp_path / "items.gz")], helpers.small_encodings(), UNIFORM)
     with pytest.raises(ValueError, match="split items: no file matches"):
         data.matching_files([str(tmp_path / "none-*")], "items")
 

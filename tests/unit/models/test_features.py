@@ -48,6 +48,18 @@ def test_query_id_is_an_input_even_if_it_is_no_feature() -> None:
     assert features.make_encodings(without, ModelConfig(), Sizes()).query_id is None
 
 
+@pytest.mark.parametrize(("side", "missing"), [("interaction", 4), ("query", 0), ("item", 0)])
+def test_only_an_interaction_without_a_moment_is_now(side: str, missing: int) -> None:
+    declared = [*spec().features, {"name": "since", "kind": "timestamp", "side": side, "buckets": 4}]
+    made = FeatureSpec(query_id="user", item_id="item", timestamp="time", category="colour", features=declared)
+    encodings = features.make_encodings(made, ModelConfig(), Sizes())
+    columns = {"since_moment": tf.sparse.from_dense(tf.constant([[3], [0]], tf.int64))}
+    [encoding] = [e for e in (*encodings.query, *encodings.item) if e.key == "since_moment"]
+    # Of four buckets the latest is 4; 0 is a row of its own, for what is missing.
+    assert encoding.rows == 5
+    assert features.single(columns["since_moment"], encoding.missing).numpy().tolist() == [3, missing]
+
+
 def test_missing_values_of_requests_are_left_out() -> None:
     made = features.from_serving(
         {

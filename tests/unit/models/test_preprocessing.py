@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -190,6 +191,26 @@ def test_serving_gives_what_the_transform_step_gave(transformed: tuple) -> None:
     # A missing id reads the row of unknown ids, for that one is trained.
     assert dense["user"].numpy().tolist() == [column(rows, "user")[1][0], column(rows, "user")[2][0], 3]
     assert dense["query_index"].numpy().tolist()[2] == 3
+
+
+def test_an_items_row_in_the_catalogue_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+
+    def vocabulary(column: tf.SparseTensor, vocab_filename: str, frequency_threshold: int | None, **_: Any) -> str:
+        asked[vocab_filename] = frequency_threshold
+        return vocab_filename
+
+    monkeypatch.setattr(preprocessing.tft, "vocabulary", vocabulary)
+    monkeypatch.setattr(preprocessing.tft, "apply_vocabulary", lambda column, *_, **__: tf.sparse.from_dense([[0]]))
+    ids = [
+        {"name": "user", "kind": "id", "side": "query", "min_count": 2},
+        {"name": "item", "kind": "id", "side": "item", "min_count": 2},
+    ]
+    spec = FeatureSpec(query_id="user", item_id="item", timestamp="time", category="group", features=ids)
+    inputs = {name: tf.sparse.from_dense([["x"]]) for name in ("user", "item", "group")}
+    preprocessing.preprocessing_fn(inputs, {"features": spec.model_dump_json()})
+    # Two train rows are two of the query; of the item they are three, with the one in the catalogue.
+    assert (asked["user_values"], asked["item_values"], asked["item_id_vocabulary"]) == (2, 3, None)
 
 
 def test_dense_or_missing_columns_are_refused(tmp_path: Path) -> None:

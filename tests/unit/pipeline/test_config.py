@@ -99,6 +99,7 @@ def test_the_tree_is_frozen(tmp_path: Path) -> None:
         (("train", "epochs"), 1.5, "train.epochs: input should be a valid integer (given: 1.5)"),
         (("train", "epochs"), True, "train.epochs: input should be a valid integer (given: True)"),
         (("train", "epochs"), 0, "train.epochs: input should be greater than 0 (given: 0)"),
+        (("train", "seed"), 202611241945, "train.seed: input should be less than 2147483648 (given: 202611241945)"),
         (("train", "learning_rate"), float("nan"), "train.learning_rate: input should be"),
         (
             ("model", "objective"),

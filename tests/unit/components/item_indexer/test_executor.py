@@ -157,7 +157,8 @@ def test_filters_by_the_category_and_what_is_configured(run: Run) -> None:
     run.splits(
         items=[
             item("x", [1, 0, 0, 0], genre=[b"Drama"], title=[b"a|b"], tags=[b"old", "\u00e9".encode()], size=[2.5]),
-            item("y", [0, 1, 0, 0], genre=[b"Drama"], title=[b"c"], tags=[b"old"], size=[]),
+            item("y", [0, 1, 0, 0], genre=[b"Drama"], title=[b"c"], tags=[b"old"], size=[12999.95]),
+            item("y2", [0, 1, 0, 0], genre=[], title=[], tags=[], size=[1000000.0]),
             item("z", [0, 0, 1, 0], genre=[], title=[], tags=[], size=[3.0]),
         ],
         eval=QUERIES,
@@ -171,7 +172,9 @@ def test_filters_by_the_category_and_what_is_configured(run: Run) -> None:
         ("tags", "\u00e9", [0]),
         ("tags", "old|\u00e9", []),
         ("size", "2.5", [0]),
-        ("size", "3", [2]),
+        ("size", "12999.95", [1]),
+        ("size", "1000000", [2]),
+        ("size", "3", [3]),
     ]:
         selection = index.select([(attribute, [value])], [])
         assert selection is not None
