@@ -203,7 +203,7 @@ class Entry:
 
 
 def entries(metadata: Metadata) -> list[Entry]:
-    """The history, oldest first. Runs that led to the same model are one entry."""
+    """The history, by each one's last run, oldest first. Runs that led to the same model are one entry."""
     found: dict[tuple[int, int, int], Entry] = {}
     for started, executions in metadata.runs:
         span = _span(metadata, executions)
@@ -222,7 +222,8 @@ def entries(metadata: Metadata) -> list[Entry]:
                 entry.executions |= earlier.executions
         found[key] = entry
         entry.add(started, executions, artifacts, metadata)
-    return sorted(found.values(), key=lambda entry: entry.ended)
+    # Not by time, for a clock may step back; executions are numbered as they come.
+    return sorted(found.values(), key=lambda entry: max(entry.executions))
 
 
 def _span(metadata: Metadata, executions: list[int]) -> int | None:

@@ -31,7 +31,7 @@ class Recorded:
         self.artifacts[number] = artifact
         return number
 
-    def run(self, span: int, *steps: tuple[str, str, int] | str) -> None:
+    def run(self, span: int, *steps: tuple[str, str, int] | str, at: int | None = None) -> None:
         """One run: ingestion, then (component, key, artifact), or the name of the one that failed."""
         numbers = []
         for step in steps:
@@ -42,7 +42,7 @@ class Recorded:
                 proto.custom_properties["config"].string_value = json.dumps({"span": span})
             self.executions[number] = Execution(component, proto, outputs={key: [artifact]} if artifact else {})
             numbers.append(number)
-        self.runs.append((1000 * (len(self.runs) + 1), numbers))
+        self.runs.append((1000 * (len(self.runs) + 1) if at is None else at, numbers))
 
     @property
     def history(self) -> list[Any]:
@@ -100,6 +100,16 @@ def test_a_model_that_is_published_again_has_both_releases(tmp_path: Path) -> No
     (tmp_path / "78").mkdir()
     assert entry.outcome(tmp_path) == "release 77, 78"
     assert _why_kept([entry, entry], 1, tmp_path)[0] == "release 77, 78"
+
+
+def test_the_newest_is_the_last_one_run_though_the_clock_stepped_back(tmp_path: Path) -> None:
+    recorded = Recorded()
+    for number in range(1, 5):
+        recorded.artifact(number)
+    recorded.run(5, ingested(1), trained(2), at=9000)
+    recorded.run(6, ingested(3), trained(4), at=8000)
+    assert [entry.span for entry in recorded.history] == [5, 6]
+    assert _why_kept(recorded.history, 1, tmp_path) == {1: "newest"}
 
 
 def test_another_model_or_another_delivery_is_another_entry(tmp_path: Path) -> None:
