@@ -21,25 +21,28 @@ class _Call(Generic[Asked, Answer]):
 class Batcher(Generic[Asked, Answer]):
     """Calls a function with all that waits for it. Safe for any number of threads.
 
-    There is no timer: who comes first is computed alone and at once, and what comes meanwhile is the next batch,
-    computed by the thread of its first caller. So a batch has at most as many as there are threads.
+    There is no timer: who comes first is computed alone and at once. What comes while `lanes` calls run is the next
+    batch, computed by the thread of its first caller. So a batch has at most as many as there are threads.
     """
 
-    def __init__(self, compute: Callable[[Sequence[Asked]], Sequence[Answer]]) -> None:
+    def __init__(self, compute: Callable[[Sequence[Asked]], Sequence[Answer]], lanes: int) -> None:
         """Args:
-        compute: gives as many answers as it is asked for, in that order; runs in one thread at a time.
+        compute: gives as many answers as it is asked for, in that order.
+        lanes: so many calls of it run at a time; with one alone, a call that takes long would hold up everybody.
         """
         self._compute = compute
+        self._lanes = lanes
         self._lock = threading.Lock()
         self._waiting: list[_Call[Asked, Answer]] = []
-        self._busy = False
+        self._running = 0
 
     def __call__(self, asked: Asked) -> Answer:
         """The answer; raises what `compute` raises for this one alone."""
         call = _Call[Asked, Answer](asked)
         with self._lock:
             self._waiting.append(call)
-            leads, self._busy = not self._busy, True
+            leads = self._running < self._lanes
+            self._running += leads
         if not leads:
             call.turn.wait()
         if not call.answered.done():
@@ -49,10 +52,11 @@ class Batcher(Generic[Asked, Answer]):
     def _lead(self) -> None:
         with self._lock:
             batch, self._waiting = self._waiting, []
-        self._answer(batch)
+        if batch:  # another lane may have taken all that waited
+            self._answer(batch)
         with self._lock:
             successors = self._waiting[:1]
-            self._busy = bool(successors)
+            self._running -= not successors
         for call in [*batch, *successors]:
             call.turn.set()
 

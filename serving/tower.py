@@ -18,6 +18,7 @@ from serving.lite_tower import LiteTower, has_lite
 from serving.query_inputs import EMBEDDING, SERVING_DEFAULT, QueryInputs, Stored, Values, read_signatures
 
 MAX_DIFFERENCE = 1e-6  # of TensorFlow Lite from the signature, as a share of the largest number where that is above 1
+SIGNATURE_LANES = 2  # batches that the signature runs at a time
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Tower:
         self.signatures = dict(self._model.signatures)
         self._embed = self.signatures[SERVING_DEFAULT]
         # For a hundred queries a signature's hundreds of ops hardly take longer than for one.
-        self._by_signature = Batcher(self._embed_batch)
+        self._by_signature = Batcher(self._embed_batch, SIGNATURE_LANES)
 
     def embed(
         self,

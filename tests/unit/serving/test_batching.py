@@ -51,7 +51,7 @@ def _ask(pool: ThreadPoolExecutor, batcher: Batcher[int, int], number: int) -> F
 
 
 def test_what_comes_meanwhile_is_the_next_batch(doubling: Doubling) -> None:
-    batcher = Batcher[int, int](doubling)
+    batcher = Batcher[int, int](doubling, 1)
     with ThreadPoolExecutor(6) as pool:
         first = pool.submit(batcher, 1)
         doubling.wait_until_begun()
@@ -68,13 +68,13 @@ def test_what_comes_meanwhile_is_the_next_batch(doubling: Doubling) -> None:
 
 def test_one_alone_does_not_wait(doubling: Doubling) -> None:
     doubling.let_through(2)
-    batcher = Batcher[int, int](doubling)
+    batcher = Batcher[int, int](doubling, 1)
     assert [batcher(1), batcher(2)] == [2, 4]
     assert doubling.batches == [[1], [2]]
 
 
 def test_one_that_fails_does_not_fail_the_others(doubling: Doubling) -> None:
-    batcher = Batcher[int, int](doubling)
+    batcher = Batcher[int, int](doubling, 1)
     with ThreadPoolExecutor(6) as pool:
         first = pool.submit(batcher, 1)
         doubling.wait_until_begun()
@@ -88,7 +88,36 @@ def test_one_that_fails_does_not_fail_the_others(doubling: Doubling) -> None:
     assert batcher(7) == 14
 
 
-def test_many_threads_get_their_own_answers() -> None:
-    batcher = Batcher[int, int](lambda numbers: [number * number for number in numbers])
+def test_one_that_takes_long_holds_up_nobody_while_a_lane_is_free() -> None:
+    gates = {number: threading.Event() for number in (1, 2, 3, 4)}
+    batches: list[list[int]] = []
+
+    def gated(numbers: Sequence[int]) -> list[int]:
+        batches.append(list(numbers))
+        for number in numbers:
+            assert gates[number].wait(20)
+        return [10 * number for number in numbers]
+
+    batcher = Batcher[int, int](gated, 2)
+    with ThreadPoolExecutor(6) as pool:
+        long = pool.submit(batcher, 1)
+        while batches != [[1]]:
+            assert not long.done()
+        second = pool.submit(batcher, 2)
+        while batches != [[1], [2]]:
+            assert not second.done()
+        others = [_ask(pool, batcher, number) for number in (3, 4)]
+        for number in (2, 3, 4):
+            gates[number].set()
+        assert [future.result(20) for future in (second, *others)] == [20, 30, 40]
+        assert not long.done()
+        gates[1].set()
+        assert long.result(20) == 10
+    assert batches == [[1], [2], [3, 4]]
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 5])
+def test_many_threads_get_their_own_answers(lanes: int) -> None:
+    batcher = Batcher[int, int](lambda numbers: [number * number for number in numbers], lanes)
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(batcher, range(2000))) == [number * number for number in range(2000)]
