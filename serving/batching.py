@@ -14,8 +14,9 @@ Answer = TypeVar("Answer")
 class _Call(Generic[Asked, Answer]):
     def __init__(self, asked: Asked) -> None:
         self.asked = asked
-        self.turn = threading.Event()  # its answer is there, or it leads the next batch
         self.answered: Future[Answer] = Future()
+        self.others: list[_Call[Asked, Answer]] | None = None  # that its thread is to compute with it, if it is to
+        self.turn = threading.Event()  # its answer is there, or the others
 
 
 class Batcher(Generic[Asked, Answer]):
@@ -40,24 +41,26 @@ class Batcher(Generic[Asked, Answer]):
         """The answer; raises what `compute` raises for this one alone."""
         call = _Call[Asked, Answer](asked)
         with self._lock:
-            self._waiting.append(call)
-            leads = self._running < self._lanes
-            self._running += leads
-        if not leads:
+            if self._running < self._lanes:  # then nobody waits
+                self._running += 1
+                call.others = []
+            else:
+                self._waiting.append(call)
+        if call.others is None:
             call.turn.wait()
-        if not call.answered.done():
-            self._lead()
+        if call.others is not None:
+            self._compute_batch([call, *call.others])
         return call.answered.result()
 
-    def _lead(self) -> None:
+    def _compute_batch(self, batch: Sequence[_Call[Asked, Answer]]) -> None:
+        self._answer(batch)
         with self._lock:
-            batch, self._waiting = self._waiting, []
-        if batch:  # another lane may have taken all that waited
-            self._answer(batch)
-        with self._lock:
-            successors = self._waiting[:1]
-            self._running -= not successors
-        for call in [*batch, *successors]:
+            following, self._waiting = self._waiting, []
+            self._running -= not following
+        # The lane goes on to the first that waits, with all who wait: nobody else can answer them, nor take the lane.
+        for successor in following[:1]:
+            successor.others = following[1:]
+        for call in [*batch, *following[:1]]:
             call.turn.set()
 
     def _answer(self, batch: Sequence[_Call[Asked, Answer]]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -117,7 +118,23 @@ def test_one_that_takes_long_holds_up_nobody_while_a_lane_is_free() -> None:
 
 
 @pytest.mark.parametrize("lanes", [1, 2, 5])
-def test_many_threads_get_their_own_answers(lanes: int) -> None:
-    batcher = Batcher[int, int](lambda numbers: [number * number for number in numbers], lanes)
+def test_many_threads_get_their_own_answers_and_give_back_their_lanes(
+    lanes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Threads that wake up late find that others went on without them.
+    wait = threading.Event.wait
+
+    def wake_late(event: threading.Event, timeout: float | None = None) -> bool:
+        woken = wait(event, timeout)
+        time.sleep(0.001)
+        return woken
+
+    def squares(numbers: Sequence[int]) -> list[int]:
+        time.sleep(0.0005)
+        return [number * number for number in numbers]
+
+    monkeypatch.setattr(threading.Event, "wait", wake_late)
+    batcher = Batcher[int, int](squares, lanes)
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(batcher, range(2000))) == [number * number for number in range(2000)]
+    assert batcher._running == 0
