@@ -314,34 +314,21 @@ class TestRemoteTower:
         assert len(towers.asked) == 1
 
 
-def test_repaired_release_is_tried_again(root: Root) -> None:
+@pytest.mark.parametrize("spoil", [lambda whole: whole[:-1], lambda whole: whole[:-1] + b"?"], ids=["cut", "changed"])
+def test_repaired_release_is_tried_again(root: Root, spoil: Callable[[bytes], bytes]) -> None:
     first = root.publish()
     root.manager.poll()
     second = root.publish()
     path = root.folder / str(second) / "index" / "embeddings.npy"
     whole = path.read_bytes()
-    path.write_bytes(whole[:-1])
-    root.manager.poll()
-    assert root.answer() == (first, "1-b")
-    path.write_bytes(whole)
-    root.manager.poll()
-    assert root.answer() == (second, "2-b")
-    assert root.current.statuses[second] == AVAILABLE
-
-
-def test_same_size_repair_is_seen_by_its_time(root: Root) -> None:
-    first = root.publish()
-    root.manager.poll()
-    second = root.publish()
-    path = root.folder / str(second) / "index" / "embeddings.npy"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-1] + b"?")
+    path.write_bytes(spoil(whole))
     os.utime(path, ns=(1, 1))
     root.manager.poll()
     assert root.answer() == (first, "1-b")
     path.write_bytes(whole)
     root.manager.poll()
     assert root.answer() == (second, "2-b")
+    assert root.current.statuses[second] == AVAILABLE
 
 
 def test_nothing_is_read_when_nothing_changed(root: Root, monkeypatch: pytest.MonkeyPatch) -> None:
