@@ -1,10 +1,9 @@
 """Artifact types that TFX does not have."""
 
-from tfx import v1 as tfx
 from tfx.types import artifact
 
 
-class ItemIndex(tfx.dsl.Artifact):
+class ItemIndex(artifact.Artifact):
     """A ScaNN index over the item embeddings of one model, with the item ids beside it."""
 
     TYPE_NAME = "ItemIndex"
@@ -14,7 +13,7 @@ class ItemIndex(tfx.dsl.Artifact):
     }
 
 
-class ItemCounts(tfx.dsl.Artifact):
+class ItemCounts(artifact.Artifact):
     """How often each candidate stands in the train split.
 
     One file `counts.tfrecord.gz` of tf.Examples {item_key bytes[1], candidate_index int64[1],
@@ -24,13 +23,13 @@ class ItemCounts(tfx.dsl.Artifact):
     TYPE_NAME = "ItemCounts"
 
 
-class Quarantine(tfx.dsl.Artifact):
+class Quarantine(artifact.Artifact):
     """Rows that could not be used, with their place and the reason: JSON lines, one a row."""
 
     TYPE_NAME = "Quarantine"
 
 
-class RetrievalRelease(tfx.dsl.Artifact):
+class RetrievalRelease(artifact.Artifact):
     """A query tower and an item index, published under one version."""
 
     TYPE_NAME = "RetrievalRelease"

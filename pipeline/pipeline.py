@@ -6,8 +6,14 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from tfx import v1 as tfx
+from tfx.components import ExampleValidator, StatisticsGen, Transform
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.orchestration.metadata import sqlite_metadata_connection_config
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto.trainer_pb2 import EvalArgs, TrainArgs  # type: ignore[attr-defined]
+from tfx.proto.transform_pb2 import SplitsConfig  # type: ignore[attr-defined]
 from tfx.types import standard_artifacts
+from tfx.types.channel import Channel
 
 from components.anomaly_gate.component import AnomalyGate
 from components.artifacts import RetrievalRelease
@@ -44,8 +50,8 @@ class Preparation:
 
     components: list[Any]
     example_gen: RetrievalExampleGen
-    transform: tfx.components.Transform
-    latest_blessed_model: tfx.dsl.Resolver
+    transform: Transform
+    latest_blessed_model: Resolver
     negative_sampler: NegativeSampler
 
 
@@ -59,7 +65,7 @@ def prepare(config: PipelineConfig, span: int = 0) -> Preparation:
         input_fingerprint=input_fingerprint(ingestion),
         code_fingerprint=source_fingerprint("components/ingestion"),
     )
-    statistics_gen = tfx.components.StatisticsGen(examples=example_gen.outputs["examples"])
+    statistics_gen = StatisticsGen(examples=example_gen.outputs["examples"])
     limits = {key: distances(getattr(config.gates, key), config.feature_spec) for key in ("drift", "skew")}
     schema = CuratedSchema(
         features=features,
@@ -67,12 +73,12 @@ def prepare(config: PipelineConfig, span: int = 0) -> Preparation:
         distances=json.dumps(limits),
         code_fingerprint=source_fingerprint("components/schema"),
     )
-    interaction_validator = tfx.components.ExampleValidator(
+    interaction_validator = ExampleValidator(
         statistics=statistics_gen.outputs["statistics"],
         schema=schema.outputs["interactions"],
         exclude_splits=["items"],
     ).with_id("InteractionValidator")
-    item_validator = tfx.components.ExampleValidator(
+    item_validator = ExampleValidator(
         statistics=statistics_gen.outputs["statistics"],
         schema=schema.outputs["items"],
         exclude_splits=["train", "eval", "test"],
@@ -82,11 +88,11 @@ def prepare(config: PipelineConfig, span: int = 0) -> Preparation:
         items=item_validator.outputs["anomalies"],
         code_fingerprint=source_fingerprint("components/anomaly_gate"),
     )
-    transform = tfx.components.Transform(
+    transform = Transform(
         examples=example_gen.outputs["examples"],
         schema=schema.outputs["union"],
         preprocessing_fn="models.preprocessing.preprocessing_fn",
-        splits_config=tfx.proto.SplitsConfig(analyze=_TRANSFORMED_SPLITS, transform=_TRANSFORMED_SPLITS),
+        splits_config=SplitsConfig(analyze=_TRANSFORMED_SPLITS, transform=_TRANSFORMED_SPLITS),
         # StatisticsGen has looked at the data; statistics of indices would double this component's time.
         disable_statistics=True,
         custom_config={"features": features, "fingerprint": source_fingerprint(*TRANSFORM_CODE)},
@@ -125,16 +131,16 @@ def _span_gate(
     config: PipelineConfig,
     span: int,
     example_gen: RetrievalExampleGen,
-    statistics_gen: tfx.components.StatisticsGen,
+    statistics_gen: StatisticsGen,
     schema: CuratedSchema,
 ) -> list[Any]:
     """The gate that compares a span with those before it, and what it needs; nothing if the split is by another."""
     if not isinstance(config.data.split, SplitBySpan):
         return []
-    previous = tfx.dsl.Resolver(
+    previous = Resolver(
         strategy_class=LatestPassedBefore,
         config={"span": span},
-        statistics=tfx.dsl.Channel(type=standard_artifacts.ExampleStatistics),
+        statistics=Channel(type=standard_artifacts.ExampleStatistics),
     ).with_id("PreviousStatistics")
     gate = SpanGate(
         examples=example_gen.outputs["examples"],
@@ -147,14 +153,14 @@ def _span_gate(
     return [previous, gate]
 
 
-def _latest_blessed_model(config: PipelineConfig, span: int) -> tfx.dsl.Resolver:
+def _latest_blessed_model(config: PipelineConfig, span: int) -> Resolver:
     strategy: dict[str, Any] = {"strategy_class": LatestBlessed}
     if isinstance(config.data.split, SplitBySpan):
         strategy = {"strategy_class": LatestBlessedBefore, "config": {"span": span}}
-    return tfx.dsl.Resolver(
+    return Resolver(
         **strategy,
-        model=tfx.dsl.Channel(type=standard_artifacts.Model),
-        model_blessing=tfx.dsl.Channel(type=standard_artifacts.ModelBlessing),
+        model=Channel(type=standard_artifacts.Model),
+        model_blessing=Channel(type=standard_artifacts.ModelBlessing),
     ).with_id("LatestBlessedModel")
 
 
@@ -168,21 +174,19 @@ def _is_warm(config: PipelineConfig, span: int) -> bool:
 
 def local_pipeline(
     config: PipelineConfig, components: list[Any], *, beam_args: tuple[str, ...] = (), enable_cache: bool = True
-) -> tfx.dsl.Pipeline:
+) -> Pipeline:
     """Components as a pipeline whose artifacts and metadata are in the configuration's home."""
     nodes = {component.id: component for component in components}
     for gate in ("AnomalyGate", "SpanGate"):
         # A gate has no output to depend on, and TFX refuses a node that is tied to one which is left out.
         if {gate, "Transform"} <= nodes.keys():
             nodes["Transform"].add_upstream_node(nodes[gate])
-    return tfx.dsl.Pipeline(
+    return Pipeline(
         pipeline_name=config.name,
         pipeline_root=str(config.home / "artifacts"),
         components=components,
         enable_cache=enable_cache,
-        metadata_connection_config=tfx.orchestration.metadata.sqlite_metadata_connection_config(
-            str(config.home / METADATA)
-        ),
+        metadata_connection_config=sqlite_metadata_connection_config(str(config.home / METADATA)),
         beam_pipeline_args=list(beam_args),
     )
 
@@ -194,7 +198,7 @@ def create_pipeline(
     until: Stage = Stage.RELEASE,
     beam_args: tuple[str, ...] = (),
     enable_cache: bool = True,
-) -> tfx.dsl.Pipeline:
+) -> Pipeline:
     """The retrieval pipeline of a configuration.
 
     Args:
@@ -215,10 +219,10 @@ def create_pipeline(
         run_fn="models.trainer.run_fn",
         examples=prepared.negative_sampler.outputs["sampled_examples"],
         transform_graph=prepared.transform.outputs["transform_graph"],
-        train_args=tfx.proto.TrainArgs(splits=["train"]),
+        train_args=TrainArgs(splits=["train"]),
         # The trainer evaluates nothing: held-out interactions are ranked by RetrievalEvaluator. This is how the
         # item catalogue, the other split of its input, reaches run_fn.
-        eval_args=tfx.proto.EvalArgs(splits=["items"]),
+        eval_args=EvalArgs(splits=["items"]),
         custom_config={
             "features": features,
             "model": config.model.model_dump_json(),
@@ -259,10 +263,10 @@ def create_pipeline(
         canary_queries=config.gates.canary_queries,
         code_fingerprint=source_fingerprint("components/release_validator", "components/release_pusher", "serving"),
     )
-    latest_release = tfx.dsl.Resolver(
+    latest_release = Resolver(
         strategy_class=LatestPushed,
         config={"releases": str(config.releases)},
-        release=tfx.dsl.Channel(type=RetrievalRelease),
+        release=Channel(type=RetrievalRelease),
     ).with_id("LatestRelease")
     pusher = ReleasePusher(
         **released,

@@ -133,11 +133,11 @@ def _published(config: PipelineConfig) -> dict[str, Path]:
     """
     from ml_metadata import MetadataStore
     from ml_metadata.proto import metadata_store_pb2
-    from tfx import v1 as tfx
+    from tfx.orchestration.metadata import sqlite_metadata_connection_config
 
     from pipeline.metadata import METADATA
 
-    store = MetadataStore(tfx.orchestration.metadata.sqlite_metadata_connection_config(str(config.home / METADATA)))
+    store = MetadataStore(sqlite_metadata_connection_config(str(config.home / METADATA)))
     run = max(store.get_contexts_by_type("pipeline_run"), key=lambda context: context.id)
     folders = {}
     for execution in store.get_executions_by_context(run.id):
@@ -193,7 +193,7 @@ def run_components(
             console.print(f"Pipeline {config.name}. TFX and TensorFlow write to {log}")
             with console.status("loading TensorFlow and TFX"):
                 from absl import logging as absl_logging
-                from tfx import v1 as tfx
+                from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
                 absl_logging.set_verbosity(absl_logging.INFO)
             progress = Progress(console, total=0)
@@ -201,7 +201,7 @@ def run_components(
                 pipeline = pipeline_of()
                 progress.total = len(pipeline.components)
                 with progress:
-                    tfx.orchestration.LocalDagRunner().run(pipeline)
+                    LocalDagRunner().run(pipeline)
             except Exception as e:
                 absl_logging.exception("the run failed")
                 where, cause = progress.current or "The pipeline", _started_it(e)

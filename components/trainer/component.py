@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from tfx import v1 as tfx
+from tfx.components import Trainer as TfxTrainer
 from tfx.dsl.components.base import executor_spec
 
 from components.trainer.executor import Executor
 
 
-class Trainer(tfx.components.Trainer):
+class Trainer(TfxTrainer):
     """TFX's Trainer for models.trainer.run_fn.
 
     Its input `base_model` is what a run is offered to go on from; the Model's custom property `cold_start` says whether
