@@ -29,7 +29,7 @@ experiments: setup  ## all models, data sets and seeds: one table and plots (hou
 experiments-quick: setup  ## the main rows, one seed
 	@$(PYTHON) -m pipeline experiment --grid configs/experiments/quick.yaml
 
-bench-serving: setup  ## how fast the server answers from 100,000 and 1,000,000 items (15 minutes)
+bench-serving: setup  ## how fast the server answers from 100,000 and 1,000,000 items (10 to 15 minutes)
 	@$(PYTHON) -m benchmarks.serving
 
 test: setup  ## all tests

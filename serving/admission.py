@@ -6,12 +6,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2
 from prometheus_client import Counter
 
+from serving.cores import stay_on
 from serving.status import refuse
 
 HEALTH = "/grpc.health.v1.Health/"
@@ -29,12 +31,15 @@ _running = threading.local()
 class WorkerPool(ThreadPoolExecutor):
     """The threads that requests run on; knows how many wait for one, and since when."""
 
-    def __init__(self, threads: int, queued: int) -> None:
+    def __init__(self, threads: int, queued: int, core: int | None = None) -> None:
         """Args:
         threads: requests that run at a time.
         queued: requests that may wait for a thread.
+        core: the threads stay on it; None: they run wherever the kernel puts them.
         """
-        super().__init__(threads, thread_name_prefix="grpc")
+        # Not left to inheritance: a thread may be started by whoever submits, REST's among them.
+        stay = None if core is None else partial(stay_on, core)
+        super().__init__(threads, thread_name_prefix="grpc", initializer=stay)
         self._limit = threads + queued
         self.open = 0  # requests that run or wait
         self._lock = threading.Lock()

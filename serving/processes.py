@@ -111,17 +111,17 @@ class _Members:
             config = config.model_copy(update={"rest_port": config.rest_port + number})
         context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
         ours, theirs = context.Pipe()
-        process = context.Process(target=_member, args=(self._releases, self._model_name, config, theirs))
+        process = context.Process(target=_member, args=(self._releases, self._model_name, config, number, theirs))
         process.start()
         theirs.close()
         self._members[process] = (number, ours)
 
 
-def _member(releases: Path, model_name: str, config: ServingConfig, parent: Connection) -> None:
+def _member(releases: Path, model_name: str, config: ServingConfig, number: int, parent: Connection) -> None:
     log_to_stderr()
     threading.Thread(target=_stop_with, args=(parent,), daemon=True).start()
     try:
-        serve(releases, model_name, config, on_ready=lambda ready: parent.send((ready, None)))
+        serve(releases, model_name, config, on_ready=lambda ready: parent.send((ready, None)), number=number)
     except (ServerError, ReleaseError) as error:
         logger.error("the server process cannot start: %s", error)  # noqa: TRY400 - the message says it all
         parent.send(("", error))

@@ -16,7 +16,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 
@@ -31,6 +31,7 @@ from pydantic import ValidationError
 from serving.access import AccessError, TokenCheck, Tokens, channel_credentials, server_credentials
 from serving.admission import Admission, WorkerPool
 from serving.config import ServingConfig
+from serving.cores import core_of, staying_on
 from serving.deadlines import Deadlines
 from serving.http_server import HttpServer
 from serving.metrics import Metrics, RequestCounter
@@ -55,13 +56,14 @@ class ServerError(RuntimeError):
 class Server:
     """A gRPC server on one port. `start` loads a release; until then its health is NOT_SERVING."""
 
-    def __init__(self, releases: Path, model_name: str, config: ServingConfig) -> None:
+    def __init__(self, releases: Path, model_name: str, config: ServingConfig, number: int = 0) -> None:
         """Takes the port.
 
         Args:
           releases: root folder of the releases.
           model_name: the served model's name.
           config: where to listen, which releases to load, and the limits.
+          number: of this process among those that share the port.
 
         Raises:
           ServerError: the port is taken, or the host is not this machine's; or a certificate, a key or the token file
@@ -86,7 +88,8 @@ class Server:
         self._manager = Manager(releases, self._current, config.version_policy, config.tower)
         self._health = health.HealthServicer()
         self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        pool = WorkerPool(config.max_concurrent, config.max_queued)
+        self._core = core_of(number) if config.one_core else None
+        pool = WorkerPool(config.max_concurrent, config.max_queued, self._core)
         self._admission = Admission(pool, self.metrics.refused, self._health)
         self._receiving = Receiving(config.receive_seconds)
         # Outermost first. Receiving hands the others one message a call.
@@ -159,7 +162,9 @@ class Server:
           ReleaseError: there is no release that can be served, or the releases' state file is broken.
         """
         self._receiving.start()
-        self._server.start()
+        # gRPC's polling thread is started here. Releases are loaded by threads that may run anywhere.
+        with nullcontext() if self._core is None else staying_on(self._core):
+            self._server.start()
         if self._rest is not None:
             self._rest.start()
         try:
@@ -191,7 +196,13 @@ def announce(ready: str) -> None:
     print(ready, flush=True)
 
 
-def serve(releases: Path, model_name: str, config: ServingConfig, on_ready: Callable[[str], object] = announce) -> None:
+def serve(
+    releases: Path,
+    model_name: str,
+    config: ServingConfig,
+    on_ready: Callable[[str], object] = announce,
+    number: int = 0,
+) -> None:
     """Serves until SIGTERM or SIGINT, then drains and returns. Call it from the main thread.
 
     Args:
@@ -199,13 +210,14 @@ def serve(releases: Path, model_name: str, config: ServingConfig, on_ready: Call
       model_name: the served model's name.
       config: where to listen and the limits.
       on_ready: gets `serving MODEL version V on HOST:PORT` when the server answers.
+      number: of this process among those that share the port.
 
     Raises:
       ServerError: the port cannot be had, or a certificate, a key or the token file cannot be used.
       ReleaseError: there is no release that can be served, or the releases' state file is broken.
     """
     with stopped_by_signals() as stopped:
-        server = Server(releases, model_name, config)
+        server = Server(releases, model_name, config, number)
         # All that the imports made stays: the collection after a release is dropped need not look through it.
         gc.freeze()
         try:

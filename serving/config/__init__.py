@@ -63,6 +63,7 @@ class ServingConfig(Frozen):
     max_batch: PositiveInt = 64  # requests in one RecommendBatch
     version_policy: VersionPolicy = VersionPolicy()
     processes: PositiveInt = 1  # that share the port; each loads the release and keeps about one core busy
+    one_core: bool = False  # keep the threads that answer on one core; process i of `processes` on the i-th
     max_concurrent: PositiveInt = 8  # requests that run at a time
     max_queued: NonNegativeInt = 64  # requests that wait beyond these; one more is refused
     receive_seconds: PositiveFloat = 10.0  # a call whose message has not come by then, the queue included, is cancelled

@@ -27,9 +27,9 @@ pytestmark = pytest.mark.slow
 
 
 @contextmanager
-def processes(releases: Path, stderr: Path) -> Iterator[tuple[subprocess.Popen, str]]:
+def processes(releases: Path, stderr: Path, *more: str) -> Iterator[tuple[subprocess.Popen, str]]:
     """Two server processes: their parent, and the address."""
-    arguments = ["--releases", str(releases), "--model", "tiny", "--port", "0", "--processes", "2"]
+    arguments = ["--releases", str(releases), "--model", "tiny", "--port", "0", "--processes", "2", *more]
     with stderr.open("w") as file:
         parent = subprocess.Popen(
             [sys.executable, "-m", "serving.server", *arguments],
@@ -115,6 +115,30 @@ def test_both_drain(tmp_path: Path, number: signal.Signals) -> None:
         assert parent.stdout is not None
         assert parent.stdout.read() == ""
         assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
+
+
+def cores(pid: int) -> dict[int, set[int]]:
+    """Where each thread of a process may run."""
+    threads = [int(folder.name) for folder in Path(f"/proc/{pid}/task").iterdir()]
+    return {thread: os.sched_getaffinity(thread) for thread in threads}
+
+
+def test_what_answers_stays_on_one_core_and_what_loads_does_not(tmp_path: Path, model: Path) -> None:
+    tiny.publish(tmp_path / "r", model, tmp_path / "index")
+    (tmp_path / "server.yaml").write_text("one_core: true\n")
+    allowed = sorted(os.sched_getaffinity(0))
+    with processes(tmp_path / "r", tmp_path / "stderr", "--config", str(tmp_path / "server.yaml")) as (parent, address):
+        pids = children(parent.pid)
+        before = [cores(pid).keys() for pid in pids]
+        for _ in range(20):  # each on a connection of its own, so that both processes are asked
+            assert recommended(address) == ["i5", "i4"]
+        for number, pid in enumerate(pids):
+            core = {allowed[number % len(allowed)]}
+            threads = cores(pid)
+            workers = [threads[thread] for thread in threads.keys() - before[number]]
+            assert workers == [core] * len(workers) != []
+            assert sum(where == core for where in threads.values()) > len(workers)  # and gRPC's polling thread
+            assert threads[pid] == set(allowed)
 
 
 def test_why_they_cannot_start_is_said_by_one(tmp_path: Path) -> None:
