@@ -26,6 +26,14 @@ SOURCES = (
     "serving/searcher.py",
     "serving/release.py",
 )
+# In the table's words, the release, processes, whether each keeps to one core.
+SERVERS = (
+    ("tflite", "lite", 1, False),
+    ("tflite, one core", "lite", 1, True),
+    ("signature", "signature", 1, False),
+    ("tflite x 2", "lite", 2, False),
+    ("tflite x 2, one core each", "lite", 2, True),
+)
 CLIENTS = 32
 OPEN_LOOP_SHARE = 0.7  # of what the clients got answered
 
@@ -56,9 +64,9 @@ def measure(items: int, seconds: float) -> dict:
     [release] = (path for path in (folder / "lite").iterdir() if path.name.isdigit())
     _tell(f"{items:,} items: in one process, without RPC")
     result: dict = {"items": items, "inside": run("benchmarks.serving.inside", release), "servers": {}}
-    for name, kind, processes in (("tflite", "lite", 1), ("signature", "signature", 1), ("tflite x 2", "lite", 2)):
+    for name, kind, processes, one_core in SERVERS:
         _tell(f"{items:,} items: server, {name}")
-        with serving(folder / kind, folder / "server.log", processes) as server:
+        with serving(folder / kind, folder, processes, one_core) as server:
             result["servers"][name] = _ask_all(server, seconds)
     return result
 

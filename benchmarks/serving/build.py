@@ -60,9 +60,9 @@ CONFIG = ColumnsConfig(
 )
 
 
-def _table(rows: NDArray[np.float32]) -> tf.Variable:
+def _table(rows: NDArray[np.float32], unknown: NDArray[np.float32]) -> tf.Variable:
     """With a row of zeros for padding before, and one for unknown values behind."""
-    return tf.Variable(np.pad(rows, [(1, 1), (0, 0)]), trainable=False)
+    return tf.Variable(np.concatenate([np.zeros_like(rows[:1]), rows, unknown[np.newaxis]]), trainable=False)
 
 
 def _pairs(matrix: NDArray) -> tf.Variable:
@@ -81,8 +81,10 @@ class Synthetic(tf.Module):
     def __init__(self, vocabularies: Path) -> None:
         super().__init__()
         random = np.random.default_rng(4)
-        self.users = _table(synthetic.user_vectors())
-        self.items = _table(synthetic.item_vectors(KNOWN_ITEMS))
+        users, items = synthetic.user_vectors(), synthetic.item_vectors(KNOWN_ITEMS)
+        # Not zeros: of a query that nothing is known of, rounding alone would be left, and that has no direction.
+        self.users = _table(users, unknown=users[0])
+        self.items = _table(items, unknown=np.zeros_like(items[0]))
         self.small = {
             name: tf.Variable(random.standard_normal((rows, SMALL), np.float32))
             for name, rows in (("gender", 4), ("occupation", len(OCCUPATIONS) + 2), ("age", len(AGES) + 2))
