@@ -19,7 +19,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from models.config import FeatureSpec, Kind, ModelConfig
-from models.features import vocabulary_name
+from models.features import ITEM_VOCABULARY, QUERY_VOCABULARY, vocabulary_name
 from models.layers import FeatureEncoder
 from models.optimizer import LazyAdam
 from models.retrieval_model import RetrievalModel
@@ -138,9 +138,10 @@ class Base:
     ) -> None:
         """Gives a newly built model the base's weights, and its optimizer the base's state.
 
-        Rows of a table go to the row of the same id. A new id starts as the base's row for unknown ids where that is
-        trained (`unknown_rate`), else as initialised; its momentum and velocity are 0. Buckets of numbers stay in
-        their place: the k-th of n quantiles is the k-th, though its bounds have moved.
+        Rows of a table go to the row of the same id. A new id of an item or a query starts as the base's row for
+        unknown ids where that is trained (`unknown_rate`), other new values as initialised, for the row of their
+        unknown ones is not; momentum and velocity are 0. Buckets of numbers stay in their place: the k-th of n
+        quantiles is the k-th, though its bounds have moved.
 
         Args:
           model: built.
@@ -155,14 +156,14 @@ class Base:
         for name, (old, new) in sorted(ids.items()):
             kept = len({*old} & {*new})
             progress.info("warm start, %s: %d kept, %d new, %d gone", name, kept, len(new) - kept, len(old) - kept)
-        from_unknown = model.config.unknown_rate > 0
+        unknown_trained = {ITEM_VOCABULARY, QUERY_VOCABULARY} if model.config.unknown_rate > 0 else set()
 
         def assign(variables: Iterable[tf.Variable], key: str, fresh: bool) -> None:
             for place, (variable, name) in enumerate(zip(variables, self.vocabularies, strict=True)):
                 value = reader.get_tensor(f"{key}/{place}/.ATTRIBUTES/VARIABLE_VALUE")
                 if name:
                     initial = variable.numpy()[1:-1]
-                    value = align_rows(value, *ids[name], value[-1:] if fresh and from_unknown else initial)
+                    value = align_rows(value, *ids[name], value[-1:] if fresh and name in unknown_trained else initial)
                 variable.assign(value)
 
         assign(model.trainable_variables, "variables", fresh=True)
