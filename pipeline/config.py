@@ -158,7 +158,8 @@ class PipelineConfig(Frozen):
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Refuses a mapping that has a key twice, where YAML would silently take the last, and keys that are no text."""
+    """Refuses a mapping that has a key twice, where YAML would silently take the last, and keys that are no text; says
+    in which line a value stands that cannot be made."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -172,6 +173,12 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 raise yaml.composer.ComposerError(None, None, f"key {key.value!r} stands twice", key.start_mark)
             seen.add(key.value)
         return node
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as e:  # of what looks like a date and is none, 2026-02-30
+            raise yaml.constructor.ConstructorError(None, None, f"{node.value}: {e}", node.start_mark) from e
 
 
 # Pydantic puts the chosen member of a tagged union into an error's place; users don't write it.

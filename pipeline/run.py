@@ -84,11 +84,15 @@ def only_one(home: Path, wait: float = 0) -> Iterator[None]:
       wait: seconds to wait for another run to end.
 
     Raises:
-      RunError: another run is still under way.
+      RunError: another run is still under way, or the home cannot be written.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        opened = (home / ".lock").open("a+")
+    except OSError as e:
+        raise RunError(f"{home} cannot be written ({e.filename}: {e.strerror}): it follows from root and name") from e
     deadline = time.monotonic() + wait
-    with (home / ".lock").open("a+") as lock:
+    with opened as lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

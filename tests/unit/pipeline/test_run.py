@@ -23,6 +23,15 @@ def test_two_runs_of_one_pipeline_do_not_overlap(tmp_path: Path) -> None:
         pass
 
 
+def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    with (
+        pytest.raises(RunError, match=r"runs/shop cannot be written \(.*: Not a directory\)"),
+        only_one(tmp_path / "runs" / "shop"),
+    ):
+        pass
+
+
 def test_a_run_may_wait_for_another(tmp_path: Path) -> None:
     held, order = threading.Event(), []
     release = threading.Event()
