@@ -66,6 +66,8 @@ class Batcher(Generic[Asked, Answer]):
     def _answer(self, batch: Sequence[_Call[Asked, Answer]]) -> None:
         try:
             answers = self._compute([call.asked for call in batch])
+            if len(answers) != len(batch):
+                raise ValueError(f"{len(answers)} answers came for {len(batch)} asked")  # noqa: TRY301
         except Exception as error:  # noqa: BLE001 - raised where the answer is taken
             if len(batch) == 1:
                 batch[0].answered.set_exception(error)

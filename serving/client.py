@@ -19,8 +19,11 @@ from serving.proto import retrieval_pb2, retrieval_pb2_grpc
 __all__ = ["Item", "Recommendations", "Request", "RetrievalClient", "RetrievalError"]
 
 MAX_MESSAGE_BYTES = 64 << 20
-# Requests change nothing, so each may be sent again; the deadline holds for all attempts together.
-RETRIES = {
+RECONNECT_MS = 1000  # gRPC itself takes up to two minutes to try again after a long absence
+CHANNEL = {
+    # All servers that the address stands for, such as the pods behind a headless service. gRPC itself asks the first.
+    "loadBalancingConfig": [{"round_robin": {}}],
+    # Requests change nothing, so each may be sent again; the deadline holds for all attempts together.
     "methodConfig": [
         {
             "name": [{"service": "retrieval.v1.RetrievalService"}],
@@ -32,7 +35,7 @@ RETRIES = {
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },
         }
-    ]
+    ],
 }
 
 
@@ -46,9 +49,10 @@ class RetrievalError(RuntimeError):
 
 
 class RetrievalClient:
-    """Talks to one server over one channel, which it opens at the first request. Safe for several threads.
+    """Talks over one channel, which it opens at the first request. Safe for several threads.
 
-    A request that the server is not there for (UNAVAILABLE) is sent again, up to three times, after a growing pause.
+    Of an address that stands for several servers, such as `dns:///retrieval:8600`, it asks one after the other. A
+    request that the server is not there for (UNAVAILABLE) is sent again, up to three times, after a growing pause.
     Use it as a context manager, or call `close`.
     """
 
@@ -61,7 +65,7 @@ class RetrievalClient:
         token: str | None = None,
     ) -> None:
         """Args:
-        address: host:port.
+        address: host:port, or another that gRPC knows.
         timeout: seconds until a request is given up, pauses included.
         credentials: of grpc.ssl_channel_credentials; None for a server without TLS.
         token: one of the server's tokens, where it wants one; without TLS anybody on the way can read it.
@@ -71,7 +75,8 @@ class RetrievalClient:
         options = [
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.service_config", json.dumps(RETRIES)),
+            ("grpc.max_reconnect_backoff_ms", RECONNECT_MS),
+            ("grpc.service_config", json.dumps(CHANNEL)),
         ]
         if credentials is None:
             self._channel = grpc.insecure_channel(address, options)

@@ -14,7 +14,7 @@ from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2
 
 from serving.predict import CLASSIFY, REGRESS, call
 from serving.status import RequestError, invalid
-from serving.tensors import MAX_ELEMENTS, dtype_of
+from serving.tensors import MAX_ELEMENTS, check_text, dtype_of
 from serving.tower import SERVING_DEFAULT
 from serving.tower_call import Signatures
 
@@ -135,8 +135,10 @@ def _serialised(request: input_pb2.Input) -> list[bytes]:
         raise invalid("Input is empty.")
     if len(examples) > MAX_ELEMENTS:
         raise invalid(f"Input has {len(examples)} examples, at most {MAX_ELEMENTS} are taken.")
+    rows = [example.SerializeToString() for example in examples]
+    check_text(rows, len(context))
     # One message after the other is how protocol buffers merge two of them.
-    return [context + example.SerializeToString() for example in examples]
+    return [context + row for row in rows]
 
 
 def _classify(

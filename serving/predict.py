@@ -12,7 +12,7 @@ from tensorflow.core.framework import tensor_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 
 from serving.status import RequestError, invalid
-from serving.tensors import decode, dtype_of
+from serving.tensors import check_text, decode, dtype_of
 from serving.tower_call import Signatures
 
 PREDICT = "tensorflow/serving/predict"
@@ -108,6 +108,8 @@ def _checked_input(alias: str, info: meta_graph_pb2.TensorInfo, value: Tensor) -
         raise invalid(f"input {alias} has type {sent.name}, expected {wanted.name}")
     if not _fits(value.shape, info):
         raise invalid(f"input {alias} has shape {list(value.shape)}, expected {tf.TensorShape(info.tensor_shape)}")
+    if sent == tf.string:
+        check_text(value.ravel().tolist())
     return value
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import grpc
@@ -13,6 +14,7 @@ from serving.served import Served
 from serving.state import ServingState
 
 PLATFORM = "tensorflow"
+MAX_NAMED = 100  # labels, and versions of the policy: they stay in the state file, which each server reads all the time
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -47,7 +49,7 @@ def requested_state(config: model_server_config_pb2.ModelServerConfig, root: Pat
         named = ", ".join(repr(model.name) for model in models) or "none"
         raise ReloadError(INVALID, f"this server has the model {served.model_name!r} alone, the request names {named}")
     model = models[0]
-    if not model.base_path or "\0" in model.base_path or Path(model.base_path).resolve() != root.resolve():
+    if not _is_path_of(model.base_path, root):
         raise ReloadError(INVALID, f"base_path is {model.base_path!r}, this server reads {str(root)!r}")
     if model.model_platform not in ("", PLATFORM):
         raise ReloadError(INVALID, f"model_platform is {model.model_platform!r}, must be {PLATFORM!r}")
@@ -56,6 +58,8 @@ def requested_state(config: model_server_config_pb2.ModelServerConfig, root: Pat
     policy = _policy(model) if model.HasField("model_version_policy") else None
     if policy is not None and policy.kind == "specific" and not set(policy.versions) & set(list_versions(root)):
         raise ReloadError(INVALID, f"none of the specific versions {sorted(policy.versions)} is in {root}")
+    if len(model.version_labels) > MAX_NAMED:
+        raise ReloadError(INVALID, f"{len(model.version_labels)} version labels, at most {MAX_NAMED} are taken")
     for label, version in sorted(model.version_labels.items()):
         if version not in served.retrievers:
             raise ReloadError(
@@ -71,12 +75,24 @@ def requested_state(config: model_server_config_pb2.ModelServerConfig, root: Pat
         raise ReloadError(INVALID, str(error)) from error
 
 
+def _is_path_of(base_path: str, root: Path) -> bool:
+    try:
+        # The system refuses a long path at once. A Path takes it apart, and resolving it takes by the square of its
+        # length: minutes for one MiB.
+        return os.path.samefile(base_path, root)  # noqa: PTH121
+    except (OSError, ValueError):
+        return False
+
+
 def _policy(model: model_server_config_pb2.ModelConfig) -> VersionPolicy:
     policy = model.model_version_policy
     kind = policy.WhichOneof("policy_choice") or "latest"
     if kind == "specific":
         if not policy.specific.versions or min(policy.specific.versions) < 1:
             raise ReloadError(INVALID, "model_version_policy.specific needs versions, each at least 1")
+        if len(policy.specific.versions) > MAX_NAMED:
+            message = f"model_version_policy.specific has {len(policy.specific.versions)} versions"
+            raise ReloadError(INVALID, f"{message}, at most {MAX_NAMED} are taken")
         return VersionPolicy(kind="specific", versions=tuple(policy.specific.versions))
     if kind == "all":
         return VersionPolicy(kind="all")

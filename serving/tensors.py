@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import DTypeLike, NDArray
 from tensorflow.core.framework import tensor_pb2
 
+from serving.status import invalid
+
 MAX_ELEMENTS = 1 << 20  # a shape alone can ask for any amount of memory: one value may stand for all of a tensor
+MAX_TEXT_BYTES = 64 << 20  # as much as a message has
 
 # dtype -> the field that holds its values, and the type by which they are written there
 TYPED_FIELDS: dict[tf.DType, tuple[str, DTypeLike]] = {
@@ -30,6 +34,27 @@ TYPED_FIELDS: dict[tf.DType, tuple[str, DTypeLike]] = {
     tf.complex64: ("scomplex_val", np.float32),  # real and imaginary part in turn
     tf.complex128: ("dcomplex_val", np.float64),
 }
+
+
+def check_text(strings: Sequence[bytes], common: int = 0) -> None:
+    """Refuses strings that take too much memory once each is as long as the longest.
+
+    Of a tensor one string may stand for all, so a small message makes a large one; and a model that parses examples
+    pads each to the width of the widest.
+
+    Args:
+      strings: any number.
+      common: bytes that are put before each.
+
+    Raises:
+      RequestError: they take more than MAX_TEXT_BYTES.
+    """
+    longest = common + max(map(len, strings), default=0)
+    if len(strings) * longest > MAX_TEXT_BYTES:
+        raise invalid(
+            f"{len(strings)} strings, the longest of {longest} bytes: at most {MAX_TEXT_BYTES} bytes are taken, each "
+            "string counted as the longest"
+        )
 
 
 def dtype_of(array: NDArray) -> tf.DType:

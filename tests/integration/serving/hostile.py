@@ -17,6 +17,7 @@ from tensorflow_serving.apis import (
     get_model_status_pb2,
     inference_pb2,
     input_pb2,
+    model_management_pb2,
     predict_pb2,
     regression_pb2,
 )
@@ -32,13 +33,16 @@ REGRESS = "/tensorflow.serving.PredictionService/Regress"
 MULTI = "/tensorflow.serving.PredictionService/MultiInference"
 METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
 STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
+RELOAD = "/tensorflow.serving.ModelService/HandleReloadConfigRequest"
 HEALTH = "/grpc.health.v1.Health/Check"
-PATHS = (RECOMMEND, BATCH, PREDICT, CLASSIFY, REGRESS, MULTI, METADATA, STATUS, HEALTH)
+PATHS = (RECOMMEND, BATCH, PREDICT, CLASSIFY, REGRESS, MULTI, METADATA, STATUS, RELOAD, HEALTH)
+RELEASES = "r"  # the folder of the releases, seen from where the server runs
 OTHER_PATHS = ("/", "/retrieval.v1.RetrievalService/recommend", "/%00/x", "/a/b/c", "/retrieval.v1.RetrievalService/")
 
 INVALID, FULL = StatusCode.INVALID_ARGUMENT, StatusCode.RESOURCE_EXHAUSTED
 NEVER = {StatusCode.UNKNOWN, StatusCode.INTERNAL, StatusCode.UNAVAILABLE, StatusCode.DATA_LOSS, StatusCode.ABORTED}
 ANY = frozenset(set(StatusCode) - NEVER)  # where chance may also make a good request
+CHANGED = frozenset({StatusCode.OK, StatusCode.UNAVAILABLE})  # unavailable: others' changes are being written
 EVIL_BYTES = (b"\xff\xfe", b"\xed\xa0\x80", b"\xc0\x80", b"\xf4\x90\x80\x80", b"\x80", b"\xe2\x82")
 EVIL_TEXTS = (
     "",
@@ -94,7 +98,7 @@ def mutated(chance: random.Random) -> Attack:
             content[at:at] = content[: chance.randint(0, 60)]
         elif content:
             content[at % len(content)] ^= 1 << chance.randrange(8)
-    return Attack(path, bytes(content), ANY)
+    return Attack(path, bytes(content), ANY | CHANGED if path == RELOAD else ANY)
 
 
 def recommend(right: frozenset[StatusCode], **fields: Any) -> Attack:
@@ -253,9 +257,42 @@ def inference(chance: random.Random) -> Attack:
     return Attack(path, message, frozenset(right | {StatusCode.UNIMPLEMENTED}))
 
 
+def reloaded(right: set[StatusCode] | frozenset[StatusCode], *models: dict[str, Any]) -> Attack:
+    named = [{"name": "tiny", "base_path": RELEASES, "model_platform": "tensorflow", **model} for model in models]
+    request = model_management_pb2.ReloadConfigRequest(config={"model_config_list": {"config": named}})
+    return Attack(RELOAD, request.SerializeToString(), frozenset(right))
+
+
+def reload(chance: random.Random) -> Attack:
+    """Other models, paths and platforms, versions and labels that there cannot be, and a few that change something."""
+    text = chance.choice(EVIL_TEXTS)
+    kind = chance.randrange(7)
+    if kind == 0:
+        paths = (text, "/", "/dev/null/x", "/proc/self/root", f"{RELEASES}/" * 2000, "\ud7ff", RELEASES.upper())
+        return reloaded({INVALID}, {"base_path": chance.choice(paths)})
+    if kind == 1:
+        versions = chance.choice(([], [0], [-1], [-(2**63), 5], [5], [2**63 - 1] * 100, range(1, 102)))
+        return reloaded({INVALID}, {"model_version_policy": {"specific": {"versions": versions}}})
+    if kind == 2:
+        labels = chance.choice(({text: 1}, {"a": 0}, {"a": -1, text: 2**63 - 1}))
+        return reloaded({StatusCode.FAILED_PRECONDITION}, {"version_labels": labels})
+    if kind == 3:
+        return reloaded({INVALID}, *chance.choice(([], [{}] * 2, [{}] * 1000, [{"name": text}], [{}, {"name": text}])))
+    if kind == 4:
+        labels = dict.fromkeys(map(str, range(101)), 1)
+        wrong = ({"model_platform": text or "x"}, {"logging_config": {}}, {"version_labels": labels})
+        return reloaded({INVALID}, chance.choice(wrong))
+    if kind == 5:
+        config = chance.choice(({}, {"custom_model_config": {"type_url": text, "value": chance.randbytes(50)}}))
+        request = model_management_pb2.ReloadConfigRequest(config=config)
+        return Attack(RELOAD, request.SerializeToString(), frozenset({INVALID}))
+    policies = ({"latest": {"num_versions": 2**32 - 1}}, {"latest": {}}, {"all": {}}, {})
+    return reloaded(CHANGED, {"model_version_policy": chance.choice(policies)})
+
+
 KINDS: tuple[Callable[[random.Random], Attack], ...] = (
     noise, mutated, mutated, empty, amount, numbers, kinds, texts, no_utf8, tensors, tensors, specs, examples, batch,
-    inference, inference,
+    inference, inference, reload,
 )  # fmt: skip
 GOOD = (
     *[
@@ -289,6 +326,7 @@ GOOD = (
             model_spec={"name": "tiny"}, metadata_field=["signature_def"]
         ).SerializeToString(),
     ),
+    reloaded(CHANGED, {"model_version_policy": {"all": {}}})[:2],
     (STATUS, get_model_status_pb2.GetModelStatusRequest(model_spec={"name": "tiny"}).SerializeToString()),
     (HEALTH, health_pb2.HealthCheckRequest().SerializeToString()),
 )
@@ -301,6 +339,19 @@ def heavy() -> Iterator[Attack]:
     yield Attack(RECOMMEND, b"\x2a" + b"\x80\x80\x80\x21" + bytes(33 << 21), frozenset({FULL}))  # 66 MiB
     row = {**GOOD_ROW, "w": tensor_pb2.TensorProto(dtype=1, tensor_shape={"dim": [{"size": 1 << 24}]}, float_val=[1.0])}
     yield predict(frozenset({INVALID}), row)
+    # One MiB that stands for each of a million strings, and one that is put before each of 65,536 examples.
+    large = tiny.example(w=[1.0] * (1 << 18)).SerializeToString()
+    strings = tensor_pb2.TensorProto(dtype=7, tensor_shape={"dim": [{"size": 1 << 20}]}, string_val=[large])
+    yield predict(frozenset({INVALID}), {"examples": strings}, signature_name="serialized_examples")
+    many = {"context": tiny.example(x=[1.0] * (1 << 18)), "examples": [tf.train.Example(features={})] * (1 << 16)}
+    classify = classification_pb2.ClassificationRequest(
+        model_spec={"name": "tiny", "signature_name": "classify"}, input={"example_list_with_context": many}
+    )
+    yield Attack(CLASSIFY, classify.SerializeToString(), frozenset({INVALID}))
+    yield reloaded({INVALID}, {"base_path": "a/" * (1 << 20)})
+    yield reloaded({INVALID}, {"model_version_policy": {"specific": {"versions": [1] * (1 << 20)}}})
+    labels = {f"{number:x}": 1 for number in range(10**5)}
+    yield reloaded({INVALID}, {"version_labels": labels})
 
 
 def rude_connections(port: int, chance: random.Random) -> list[socket.socket]:

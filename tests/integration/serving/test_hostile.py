@@ -39,8 +39,8 @@ class Process:
         with self.log.open("w") as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "serving.server", *map(str, arguments)],
-                cwd=ROOT,
-                env={**os.environ, "MALLOC_ARENA_MAX": "2"},  # as in the shipped image
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "MALLOC_ARENA_MAX": "2"},  # the latter as in the image
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 text=True,
@@ -56,8 +56,8 @@ class Process:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Process]:
-    tiny.publish(tmp_path / "r", signatures.save(tmp_path / "model"), tmp_path / "index")
-    process = Process(tmp_path, tmp_path / "r")
+    tiny.publish(tmp_path / hostile.RELEASES, signatures.save(tmp_path / "model"), tmp_path / "index")
+    process = Process(tmp_path, tmp_path / hostile.RELEASES)
     yield process
     process.process.kill()
     process.process.wait()

@@ -89,6 +89,31 @@ def test_one_that_fails_does_not_fail_the_others(doubling: Doubling) -> None:
     assert batcher(7) == 14
 
 
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_a_wrong_number_of_answers_to_a_batch_leaves_nobody_waiting(lanes: int) -> None:
+    gate = threading.Event()
+
+    def first_alone(numbers: Sequence[int]) -> list[int]:
+        """As a signature that does not keep the rows apart: right for one query, and so for each canary."""
+        assert gate.wait(20)
+        return [2 * numbers[0]]
+
+    batcher = Batcher[int, int](first_alone, lanes)
+    with ThreadPoolExecutor(6) as pool:
+        running = [pool.submit(batcher, number) for number in range(lanes)]
+        while batcher._running < lanes:
+            assert not any(future.done() for future in running)
+        waiting = [_ask(pool, batcher, number) for number in (5, 6, 7)]
+        gate.set()
+        assert [future.result(20) for future in (*running, *waiting)] == [*(0, 2)[:lanes], 10, 12, 14]
+    assert batcher._running == 0
+
+
+def test_no_answer_at_all_is_an_error() -> None:
+    with pytest.raises(ValueError, match="0 answers came for 1 asked"):
+        Batcher[int, int](lambda numbers: [], 1)(3)
+
+
 def test_one_that_takes_long_holds_up_nobody_while_a_lane_is_free() -> None:
     gates = {number: threading.Event() for number in (1, 2, 3, 4)}
     batches: list[list[int]] = []

@@ -123,6 +123,18 @@ def test_unavailable_is_given_up_after_four_attempts() -> None:
     assert len(servicer.requests) == 4
 
 
+def test_each_server_of_an_address_is_asked() -> None:
+    servicers = [Scripted(grpc.StatusCode.OK) for _ in range(2)]
+    with (
+        served(servicers[0]) as first,
+        served(servicers[1]) as second,
+        RetrievalClient(f"ipv4:{first},{second}", timeout=30) as client,
+    ):
+        while not all(servicer.requests for servicer in servicers):
+            client.recommend(query_id="u")
+            assert len(servicers[0].requests) + len(servicers[1].requests) < 10_000
+
+
 @pytest.mark.parametrize("name", ["INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED", "INTERNAL"])
 def test_other_statuses_are_final(name: str) -> None:
     servicer = Scripted(grpc.StatusCode[name], grpc.StatusCode.OK)

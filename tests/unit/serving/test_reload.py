@@ -52,6 +52,29 @@ def test_labels(root: Path) -> None:
 def test_the_path_may_be_written_otherwise(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(root.parent)
     assert requested(root, {"base_path": root.name}) == requested(root, {"base_path": f"{root}/5/.."})
+    (root / "link").symlink_to(root)
+    assert requested(root, {"base_path": f"{root.name}/link"}) == ServingState()
+
+
+# Resolved as a path, the long one takes minutes; a loop of links is an error of its own to pathlib.
+@pytest.mark.parametrize("base_path", ["a/" * (1 << 20), "x" * (1 << 20), "loop", "loop/..", "missing"])
+def test_a_path_that_cannot_be(root: Path, monkeypatch: pytest.MonkeyPatch, base_path: str) -> None:
+    monkeypatch.chdir(root)
+    (root / "loop").symlink_to("loop")
+    with pytest.raises(ReloadError, match="base_path is") as raised:
+        requested(root, {"base_path": base_path})
+    assert raised.value.status is INVALID
+
+
+def test_no_more_than_a_server_can_have(root: Path) -> None:
+    labels = {f"l{number}": 5 for number in range(101)}
+    with pytest.raises(ReloadError, match="101 version labels, at most 100 are taken"):
+        requested(root, {"version_labels": labels})
+    del labels["l100"]
+    assert requested(root, {"version_labels": labels}).labels == labels
+    versions = [5] * 101
+    with pytest.raises(ReloadError, match=r"model_version_policy\.specific has 101 versions, at most 100 are taken"):
+        requested(root, {"model_version_policy": {"specific": {"versions": versions}}})
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
+import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 
-from serving.tensors import decode, encode
+from serving.status import RequestError
+from serving.tensors import check_text, decode, encode
 
 
 def encoded(array: np.ndarray) -> tensor_pb2.TensorProto:
@@ -39,6 +41,16 @@ def test_round_trip(array: np.ndarray) -> None:
     decoded = decode(encoded(array))
     assert decoded.shape == array.shape
     assert decoded.tolist() == array.tolist()
+
+
+def test_strings_count_as_the_longest() -> None:
+    check_text([])
+    check_text([b"x" * (1 << 13), b""] * (1 << 12))  # 2^26 bytes
+    check_text([b"x" * (1 << 12), b""] * (1 << 12), common=1 << 12)
+    for strings, common in (([b"x" * (1 << 13), b""] * (1 << 12) + [b""], 0), ([b""] * (1 << 13), (1 << 13) + 1)):
+        with pytest.raises(RequestError, match="at most 67108864 bytes are taken") as raised:
+            check_text(strings, common)
+        assert raised.value.status is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_unknown_type_is_not_sent() -> None:

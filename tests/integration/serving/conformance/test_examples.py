@@ -65,6 +65,19 @@ def test_context_is_part_of_each_example(running: Running) -> None:
     assert classes(response.result) == [[("", 103)], [("", 104)]]
 
 
+def test_context_that_makes_more_of_the_examples_than_a_message_has(running: Running) -> None:
+    many = {"context": tiny.example(x=[1.0] * 17_000), "examples": [tiny.example()] * 1000}
+    examples = input_pb2.Input(example_list_with_context=many)
+    for call, request in (
+        (running.prediction.Classify, classification("classify", examples)),
+        (running.prediction.Regress, regression("regress", examples)),
+        (running.prediction.MultiInference, multi(task("regress", REGRESS), examples=examples)),
+    ):
+        code, message = refused(call, request)
+        assert code is INVALID
+        assert message.startswith("1000 strings, the longest of 68"), message
+
+
 def test_named_version(running: Running) -> None:
     model_spec = spec("regress", version={"value": running.version})
     request = regression_pb2.RegressionRequest(model_spec=model_spec, input=example_list(2))

@@ -305,6 +305,13 @@ def test_message_beyond_four_mebibytes(running: Running) -> None:
     assert list(response.outputs["embedding"].float_val)[4 * 199_999] == 199_999
 
 
+def test_strings_that_stand_for_more_than_a_message_has(running: Running) -> None:
+    sent = tensor(tf.string, [1 << 20], string_val=[b"x" * 65])
+    code, message = refused(running.prediction.Predict, predict("echo_string", {"x": sent}))
+    assert code is INVALID
+    assert message.startswith("1048576 strings, the longest of 65 bytes: at most 67108864 bytes are taken")
+
+
 def test_message_beyond_the_limit(running: Running) -> None:
     request = predict("echo_string", {"x": tf.make_tensor_proto([b"x" * (65 << 20)])})
     code, message = refused(running.prediction.Predict, request)
