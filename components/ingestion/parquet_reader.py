@@ -22,14 +22,18 @@ def describe(path: str) -> tuple[dict[str, pa.DataType], bool]:
     """The file's columns and their types, and whether it has a row.
 
     Raises:
-      IngestionError: the file is no Parquet file, or damaged.
+      IngestionError: the file is no Parquet file, is damaged, or names a column twice.
     """
     with FileSystems.open(path) as stream:
         try:
             file = pq.ParquetFile(stream)
         except (pa.ArrowInvalid, OSError) as error:
             raise _damaged(path, error) from None
-        return {field.name: field.type for field in file.schema_arrow}, file.metadata.num_rows > 0
+        schema = file.schema_arrow
+        for name in schema.names:
+            if schema.get_field_index(name) < 0:  # so Arrow says that several are called so
+                raise IngestionError(f"{path}: the schema names column {name!r} twice")
+        return {field.name: field.type for field in schema}, file.metadata.num_rows > 0
 
 
 def read_parquet(path: str, columns: Sequence[str]) -> Iterator[Record]:
