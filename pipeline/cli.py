@@ -218,7 +218,7 @@ def check_served(
 @app.command()
 def recommend(
     query_id: Annotated[str, typer.Option(help="The query (user) to recommend for.")],
-    k: Annotated[int, typer.Option(min=1, help="How many items.")] = 10,
+    k: Annotated[int, typer.Option(min=1, max=2**31 - 1, help="How many items.")] = 10,
     exclude: Annotated[list[str] | None, typer.Option(help="An item id to leave out; may be given again.")] = None,
     seen: Annotated[bool, typer.Option("--seen/--no-seen", help="Also items the query already had.")] = False,
     allow: Annotated[

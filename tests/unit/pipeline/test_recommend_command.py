@@ -81,6 +81,12 @@ def test_only_where_none_answers_is_asked_whether_a_server_runs(server: tuple[By
     assert "\nIs a server running? Start one with: python -m pipeline serve --config " in str(done.exception)
 
 
+def test_more_items_than_the_protocol_can_ask_for(server: tuple[ByRote, str]) -> None:
+    done = call(server[1], "--k", "2147483648")
+    assert done.exit_code == 2
+    assert "Invalid value for '--k'" in done.output
+
+
 def test_a_span_that_would_change_nothing() -> None:
     done = CliRunner().invoke(cli.app, ["validate", "--config", "configs/ta_feng.yaml", "--span", "5"])
     assert str(done.exception) == (
