@@ -204,7 +204,7 @@ def check_served(
     from serving.client import RetrievalClient
 
     loaded = load_config(config)
-    target = address or f"{loaded.serving.host}:{loaded.serving.port}"
+    target = address or loaded.serving.address
     credentials = None if ca is None else grpc.ssl_channel_credentials(ca.read_bytes())
     try:
         with RetrievalClient(target, credentials=credentials, token=token) as client:
@@ -244,7 +244,7 @@ def recommend(
     from serving.client import RetrievalClient, RetrievalError
 
     loaded = load_config(config)
-    target = address or f"{loaded.serving.host}:{loaded.serving.port}"
+    target = address or loaded.serving.address
     shown = [loaded.data.items.category, *loaded.data.items.show]
     try:
         credentials = None if ca is None else grpc.ssl_channel_credentials(ca.read_bytes())
