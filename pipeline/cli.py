@@ -204,7 +204,7 @@ def check_served(
     from serving.client import RetrievalClient
 
     loaded = load_config(config)
-    target = address or f"{loaded.serving.host}:{loaded.serving.port}"
+    target = address or loaded.serving.address
     credentials = None if ca is None else grpc.ssl_channel_credentials(ca.read_bytes())
     try:
         with RetrievalClient(target, credentials=credentials, token=token) as client:
@@ -218,7 +218,7 @@ def check_served(
 @app.command()
 def recommend(
     query_id: Annotated[str, typer.Option(help="The query (user) to recommend for.")],
-    k: Annotated[int, typer.Option(min=1, help="How many items.")] = 10,
+    k: Annotated[int, typer.Option(min=1, max=2**31 - 1, help="How many items.")] = 10,
     exclude: Annotated[list[str] | None, typer.Option(help="An item id to leave out; may be given again.")] = None,
     seen: Annotated[bool, typer.Option("--seen/--no-seen", help="Also items the query already had.")] = False,
     allow: Annotated[
@@ -244,7 +244,7 @@ def recommend(
     from serving.client import RetrievalClient, RetrievalError
 
     loaded = load_config(config)
-    target = address or f"{loaded.serving.host}:{loaded.serving.port}"
+    target = address or loaded.serving.address
     shown = [loaded.data.items.category, *loaded.data.items.show]
     try:
         credentials = None if ca is None else grpc.ssl_channel_credentials(ca.read_bytes())

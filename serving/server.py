@@ -127,15 +127,15 @@ class Server:
         RetrievalService(self._current, config, self.metrics).add_to(self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_reflection((prediction_service_pb2, model_service_pb2, retrieval_pb2, health_pb2), self._server)
-        host = f"[{config.host}]" if ":" in config.host else config.host
+        host = config.address.rpartition(":")[0]
         try:
             if credentials is None:
-                port = self._server.add_insecure_port(f"{host}:{config.port}")
+                port = self._server.add_insecure_port(config.address)
             else:
-                port = self._server.add_secure_port(f"{host}:{config.port}", credentials)
+                port = self._server.add_secure_port(config.address, credentials)
         except RuntimeError as error:
             raise ServerError(
-                f"cannot listen on {host}:{config.port}: the port is taken, or the host is not this machine's"
+                f"cannot listen on {config.address}: the port is taken, or the host is not this machine's"
             ) from error
         self.address = f"{host}:{port}"
         self._rest: HttpServer | None = None

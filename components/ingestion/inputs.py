@@ -78,7 +78,7 @@ def read_columns(path: str, files: FileConfig, max_row_bytes: int) -> tuple[dict
       whether there is a row. A file without any content has no columns.
 
     Raises:
-      IngestionError: the file is not of that format, or its header names a column twice.
+      IngestionError: the file is not of that format, or names a column twice.
     """
     if files.format == "parquet":
         types, has_rows = parquet_reader.describe(path)

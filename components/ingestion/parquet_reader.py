@@ -22,14 +22,18 @@ def describe(path: str) -> tuple[dict[str, pa.DataType], bool]:
     """The file's columns and their types, and whether it has a row.
 
     Raises:
-      IngestionError: the file is no Parquet file, or damaged.
+      IngestionError: the file is no Parquet file, is damaged, or names a column twice.
     """
     with FileSystems.open(path) as stream:
         try:
             file = pq.ParquetFile(stream)
         except (pa.ArrowInvalid, OSError) as error:
             raise _damaged(path, error) from None
-        return {field.name: field.type for field in file.schema_arrow}, file.metadata.num_rows > 0
+        schema = file.schema_arrow
+        for name in schema.names:
+            if schema.get_field_index(name) < 0:  # so Arrow says that several are called so
+                raise IngestionError(f"{path}: the schema names column {name!r} twice")
+        return {field.name: field.type for field in schema}, file.metadata.num_rows > 0
 
 
 def read_parquet(path: str, columns: Sequence[str]) -> Iterator[Record]:
@@ -58,8 +62,24 @@ def read_parquet(path: str, columns: Sequence[str]) -> Iterator[Record]:
 
 
 def _values(column: pa.Array) -> list[object]:
-    if pa.types.is_timestamp(column.type):
-        # Python's datetime ends at microseconds; a zone only tells how the same moment is printed.
-        column = column.cast(pa.timestamp("us", column.type.tz), safe=False).cast(pa.timestamp("us"))
-    values: list[object] = column.to_pylist()
+    values: list[object]
+    try:
+        if pa.types.is_timestamp(column.type):
+            # A zone only tells how the same moment is printed; Python's datetime ends at microseconds.
+            column = column.cast(pa.timestamp(column.type.unit))
+            values = column.cast(pa.timestamp("us"), safe=column.type.unit != "ns").to_pylist()
+        else:
+            values = column.to_pylist()
+    except (OverflowError, pa.ArrowInvalid):
+        if not pa.types.is_temporal(column.type):
+            raise
+        values = [_moment(moment) for moment in column]
     return values
+
+
+def _moment(moment: pa.Scalar) -> object:
+    """As text where no datetime can hold it, before the year 1 and after 9999: it costs its row, not the run."""
+    try:
+        return moment.as_py()
+    except OverflowError:
+        return moment.cast(pa.string()).as_py()

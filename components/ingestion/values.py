@@ -19,6 +19,7 @@ MAX_TIMESTAMP = 253_402_300_799
 MAX_FLOAT32 = 3.4028234663852886e38
 
 _FRACTION = re.compile(r"(?<=:\d\d)[.,]\d+")
+_SHORT_OFFSET = re.compile(r"(?<=:\d\d[+-]\d\d)(\d\d)?$")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -143,10 +144,12 @@ def _unix(text: str, divisor: int) -> int:
 
 
 def _iso8601(text: str) -> int:
-    # Python 3.10 knows neither the "Z" of ISO 8601 nor fractions other than of 3 or 6 digits.
+    # Python 3.10 knows neither the "Z" of ISO 8601, nor offsets without a colon, as PostgreSQL and strftime write them,
+    # nor fractions other than of 3 or 6 digits.
     if text.endswith(("Z", "z")):
         text = text[:-1] + "+00:00"
-    return _seconds(datetime.fromisoformat(_FRACTION.sub("", text, count=1)))
+    text = _FRACTION.sub("", text, count=1)
+    return _seconds(datetime.fromisoformat(_SHORT_OFFSET.sub(lambda found: f":{found[1] or '00'}", text)))
 
 
 def timestamp_parser(timestamp_format: str) -> Callable[[object], int | None]:

@@ -70,3 +70,9 @@ class ServingConfig(Frozen):
     tls: TlsConfig | None = None  # None: plain text
     token_file: PathField | None = None  # one token a line; None: anybody may ask
     tower: TowerConfig | None = None  # None: the tower runs in this process
+
+    @property
+    def address(self) -> str:
+        """host:port as gRPC wants it: an IPv6 address in brackets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"

@@ -3,9 +3,11 @@
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import pytest
+import yaml
 from typer.testing import CliRunner, Result
 
 from pipeline import cli
@@ -79,6 +81,30 @@ def test_only_where_none_answers_is_asked_whether_a_server_runs(server: tuple[By
         done = call(f"127.0.0.1:{taken.getsockname()[1]}")
     assert str(done.exception).startswith("UNAVAILABLE: ")
     assert "\nIs a server running? Start one with: python -m pipeline serve --config " in str(done.exception)
+
+
+@pytest.mark.parametrize("command", [["recommend", "--query-id", "42"], ["check-served", "--wait", "0"]])
+def test_a_host_that_is_an_ipv6_address(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    channel = grpc.insecure_channel
+
+    def noted(address: str, options: object) -> grpc.Channel:
+        asked.append(address)
+        return channel(address)
+
+    monkeypatch.setattr(grpc, "insecure_channel", noted)
+    tree = yaml.safe_load(Path("configs/ta_feng.yaml").read_text())
+    tree["root"] = str(tmp_path)
+    tree["serving"] = {"host": "::1", "port": 1}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(tree))
+    CliRunner().invoke(cli.app, [*command, "--config", str(tmp_path / "c.yaml")])
+    assert asked == ["[::1]:1"]
+
+
+def test_more_items_than_the_protocol_can_ask_for(server: tuple[ByRote, str]) -> None:
+    done = call(server[1], "--k", "2147483648")
+    assert done.exit_code == 2
+    assert "Invalid value for '--k'" in done.output
 
 
 def test_a_span_that_would_change_nothing() -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
@@ -155,6 +157,15 @@ def test_key_names_may_be_features_of_the_same_value(tmp_path: Path) -> None:
         {"name": "moment", "kind": "timestamp", "side": "interaction"},
     )
     check_inputs(with_features(make_config(write_csv(tmp_path)), *features))
+
+
+def test_a_parquet_column_named_twice(tmp_path: Path) -> None:
+    names = ["user_id", "item_id", "time", "user_id"]
+    table = pa.Table.from_arrays([pa.array([n]) for n in range(4)], names=names)
+    pq.write_table(table, tmp_path / "interactions.parquet")
+    assert problems(make_config(tmp_path, "parquet", "parquet"))[0] == (
+        f"data.interactions.files: {tmp_path}/interactions.parquet: the schema names column 'user_id' twice"
+    )
 
 
 def test_parquet_types_and_columns(tmp_path: Path) -> None:

@@ -99,6 +99,9 @@ def test_bad_numbers(value: object) -> None:
         ("iso8601", "1970-01-02T00:00:01Z", DAY + 1),
         ("iso8601", "1970-01-02T02:00:00.500+02:00", DAY),
         ("iso8601", "1970-01-02T00:00:01.123456789Z", DAY + 1),
+        ("iso8601", "1970-01-02T05:30:00+0530", DAY),
+        ("iso8601", "1970-01-02 00:00:01.5+00", DAY + 1),
+        ("iso8601", "1970-01-01T19:00-05", DAY),
         ("%m/%d/%Y", "01/02/1970", DAY),
         ("%Y-%m-%d %H:%M %z", "1970-01-02 01:00 +0100", DAY),
         ("unix_seconds", datetime(1970, 1, 2, 0, 0, 1, 999_999), DAY + 1),
@@ -121,6 +124,7 @@ def test_timestamps(timestamp_format: str, value: object, expected: int | None) 
         ("unix_seconds", "881250949000"),  # milliseconds
         ("iso8601", "1970-13-01"),
         ("iso8601", "1969-12-31"),
+        ("iso8601", "1970-01-02T00:00:00+01:00+01"),
         ("%m/%d/%Y", "2/30/2000"),
         ("unix_seconds", [1, 2]),
     ],
