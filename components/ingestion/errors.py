@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from components.gates import GateRefusedError
+
 
 class IngestionError(ValueError):
     """The input or its configuration cannot be used.
@@ -13,6 +15,10 @@ class IngestionError(ValueError):
     def __init__(self, *problems: str) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class BadRowsError(IngestionError, GateRefusedError):
+    """Of a delivery too many rows cannot be used. Tried again it ends the same."""
 
 
 class BadValue(ValueError):

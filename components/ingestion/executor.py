@@ -19,7 +19,7 @@ from tfx.types import artifact_utils
 
 from components.ingestion.checks import check_inputs
 from components.ingestion.config import IngestionConfig
-from components.ingestion.errors import IngestionError
+from components.ingestion.errors import BadRowsError, IngestionError
 from components.ingestion.fingerprint import file_digest
 from components.ingestion.inputs import input_files
 from components.ingestion.layout import layouts
@@ -61,8 +61,8 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             - code_fingerprint: not read.
 
         Raises:
-          IngestionError: the input is unusable, or too much of it, or a split came out empty. One line
-            for each problem.
+          BadRowsError: more rows of a delivery are bad than `data.max_bad_share` allows.
+          IngestionError: the input is unusable, or a split came out empty. One line for each problem.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
         config = IngestionConfig.model_validate_json(exec_properties["config"])
@@ -90,11 +90,11 @@ class Executor(base_beam_executor.BaseBeamExecutor):
 
         with fileio.open(counts_path) as file:
             summary = Summary.from_json(file.read())
-        problems = [*summary.failures] or self._bad_row_problems(summary, config, quarantine.uri)
-        problems = problems or split_problems(summary, config)
+        bad_rows = [] if summary.failures else self._bad_row_problems(summary, config, quarantine.uri)
+        problems = summary.failures or bad_rows or split_problems(summary, config)
         if problems:
             self._keep_quarantine(quarantine.uri)
-            raise IngestionError(*problems)
+            raise (BadRowsError if bad_rows else IngestionError)(*problems)
         logging.info("Ingested %s; bad rows: %s", summary.splits, summary.bad)
 
         examples.span = queries.span = config.span

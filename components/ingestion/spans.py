@@ -58,10 +58,11 @@ def missing(data: DataConfig, span: int) -> Iterator[str]:
 
 
 def _exists(pattern: str) -> bool:
-    if "://" not in pattern:
+    if "://" not in pattern and "**" not in pattern:
         path = Path(pattern)
-        return next(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))), None) is not None
-    # Beam knows the other file systems and takes seconds to load.
+        # Files, as Beam has it: a folder is what a writer makes first.
+        return any(found.is_file() for found in Path(path.anchor or ".").glob(str(path.relative_to(path.anchor))))
+    # Beam knows the other file systems, has its own meaning of **, and takes seconds to load.
     from apache_beam.io.filesystems import FileSystems
 
     (result,) = FileSystems.match([pattern], limits=[1])

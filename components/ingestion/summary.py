@@ -121,13 +121,13 @@ def bad_row_problem(
     rows, reasons = summary.rows[source][span], summary.bad[source][span]
     bad = sum(reasons.values())
     frequent = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:SHOWN_REASONS]
-    of_span, what_to_do = "", ""
+    of_span, what_to_do = "", "mend the files"
     if isinstance(config.data.split, SplitBySpan) and source is Source.INTERACTIONS:
-        of_span, what_to_do = f" of span {span}", f"; {remedy(span)}"
+        of_span, what_to_do = f" of span {span}", remedy(span)
     return (
         f"data.{source.value}: {bad} of {rows} rows{of_span} are bad ({bad / rows:.2%}), more than data.max_bad_share "
         f"allows ({config.data.max_bad_share:.2%}): "
-        f"{', '.join(f'{reason} {count}' for reason, count in frequent)}{what_to_do}; "
+        f"{', '.join(f'{reason} {count}' for reason, count in frequent)}; {what_to_do}; "
         f"all bad rows are in {where}; the first: {' '.join(examples)}"
     )
 

@@ -170,8 +170,8 @@ def test_bad_data_stops_the_run_and_the_release_stays(workspace: Workspace) -> N
     interactions.write_text(good.read_text() + "1,no-such-item,3,881250949\n" * 5000)
     done = workspace.call("run")
     good.rename(interactions)
-    assert done.returncode == 1
-    assert "RetrievalExampleGen failed: " in done.stderr
+    assert done.returncode == 3
+    assert "RetrievalExampleGen refused: " in done.stderr
     assert "unknown_item" in done.stderr
     assert "Traceback" not in done.stderr
     assert workspace.releases == before

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from tfx.components.util import examples_utils
 
+from components.gates import GateRefusedError
 from components.ingestion.errors import IngestionError
 from components.ingestion.executor import Executor
 from tests.unit.components.ingestion.helpers import (
@@ -213,12 +214,13 @@ def test_too_many_bad_rows_stop_the_run_and_keep_the_quarantine(tmp_path: Path) 
     write_csv(tmp_path, interactions=INTERACTIONS + "u1,i9,5,a\n", queries=queries)
     working_dir = tmp_path / "working"
     context = Executor.Context(stateful_working_dir=str(working_dir))
-    with pytest.raises(IngestionError) as error:
+    # A gate's refusal: a scheduler does not try the same rows again.
+    with pytest.raises(GateRefusedError) as error:
         run(make_config(tmp_path, max_bad_share=0.1), tmp_path / "out", context)
     line = json.dumps({"file": f"{tmp_path}/interactions.csv", "line": 7, "reason": "unknown_item", "row": "u1,i9,5,a"})
     assert str(error.value) == (
         "data.interactions: 1 of 6 rows are bad (16.67%), more than data.max_bad_share allows (10.00%): "
-        f"unknown_item 1; all bad rows are in {working_dir}/quarantine; the first: {line}"
+        f"unknown_item 1; mend the files; all bad rows are in {working_dir}/quarantine; the first: {line}"
     )
     (kept,) = (working_dir / "quarantine").glob("rows*.jsonl")
     assert sorted(kept.read_text().splitlines())[0] == line

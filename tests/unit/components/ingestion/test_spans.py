@@ -252,6 +252,15 @@ def test_ready_is_when_the_files_and_the_marker_are_there(folder: Path) -> None:
     assert list(missing(config, 4)) == []
 
 
+@pytest.mark.parametrize("files", ["{SPAN}/*", "{SPAN}/**.csv"])
+def test_a_folder_is_no_data(folder: Path, files: str) -> None:
+    (folder / "4" / "_temporary").mkdir(parents=True)
+    config = by_span(folder, 4, files=files).data
+    assert len(list(missing(config, 4))) == 1
+    deliver(folder, 4, "u1,i1,400,\n")
+    assert list(missing(config, 4)) == []
+
+
 def test_a_file_that_is_delivered_twice_changes_no_fingerprint(folder: Path) -> None:
     config = by_span(folder, 3)
     before = input_fingerprint(config)

@@ -67,7 +67,7 @@ def test_too_many_bad_rows_of_one_kind_of_file(tmp_path: Path) -> None:
     config = make_config(tmp_path, max_bad_share=0.1)
     assert bad_row_problem(summary(), Source.INTERACTIONS, 0, config, "/q", ['{"line": 3}', '{"line": 4}']) == (
         "data.interactions: 9 of 60 rows are bad (15.00%), more than data.max_bad_share allows (10.00%): "
-        'unknown_item 6, bad_date 3; all bad rows are in /q; the first: {"line": 3} {"line": 4}'
+        'unknown_item 6, bad_date 3; mend the files; all bad rows are in /q; the first: {"line": 3} {"line": 4}'
     )
 
 
