@@ -15,6 +15,10 @@ from tfx.types import artifact_utils
 from components.gates import GateRefusedError
 
 ANOMALIES_FILE = "SchemaDiff.pb"  # ExampleValidator writes one in each split's folder
+REMEDY = (
+    "Mend the data (a span: deliver it again, or name it in data.split.skip; eval is the run's own span, train those "
+    "before it), or change what the configuration declares of the features (required, min, max, values)"
+)
 
 
 class AnomaliesFoundError(GateRefusedError):
@@ -61,5 +65,5 @@ class Executor(base_executor.BaseExecutor):
                     lines += _lines(split, anomalies_pb2.Anomalies.FromString(file.read()))
         if lines:
             raise AnomaliesFoundError(
-                "\n".join([f"the data does not fit its schema ({len(lines)} anomalies):", *lines])
+                "\n".join([f"the data does not fit its schema ({len(lines)} anomalies):", *lines, REMEDY])
             )

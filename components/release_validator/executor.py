@@ -67,7 +67,10 @@ class Executor(base_executor.BaseExecutor):
                 version, known = make_release(root, input_dict, exec_properties)
                 retriever = load_release(root / str(version))
             except ReleaseError as error:
-                raise CanaryRefusedError(f"canary: the release cannot be loaded: {error}") from error
+                raise CanaryRefusedError(
+                    f"canary: the release cannot be loaded: {error}. The earlier release stays; look at what changed "
+                    "in code and configuration"
+                ) from error
             asked = spread(known, exec_properties["canary_queries"])
             found = list(problems(retriever, asked))
         if found:

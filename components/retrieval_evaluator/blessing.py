@@ -46,7 +46,11 @@ def decide(splits: dict[str, Any], config: EvaluationConfig, left_out: str | Non
     for name, results in splits.items():
         if unscored := results["models"]["candidate"]["unscorable_rows"]:
             checks.append(
-                Check(False, f"{unscored} of {results['rows']} rows of {name} got a score that is not a number.")
+                Check(
+                    False,
+                    f"{unscored} of {results['rows']} rows of {name} got a score that is not a number: look for values "
+                    "out of all bounds in the data, or lower train.learning_rate.",
+                )
             )
     for threshold in config.thresholds:
         checks += _overall(threshold, split, splits[split], uncompared)
@@ -61,15 +65,21 @@ def _overall(threshold: Threshold, split: str, results: dict[str, Any], uncompar
     metric, models = threshold.metric, results["models"]
     value = models["candidate"]["overall"][metric]
 
-    def check(bound: float, described: str) -> Check:
-        met = value >= bound
-        return Check(met, f"{metric} of {split} {value:.4f} {'reaches' if met else 'is below'} {described}.")
+    def check(key: str, bound: float, described: str) -> Check:
+        if value >= bound:
+            return Check(True, f"{metric} of {split} {value:.4f} reaches {described}.")
+        return Check(
+            False,
+            f"{metric} of {split} {value:.4f} is below {described}: look at what changed in data and configuration, or "
+            f"lower evaluation.thresholds.{key}.",
+        )
 
     if threshold.min_value is not None:
-        yield check(threshold.min_value, f"{threshold.min_value:g}")
+        yield check("min_value", threshold.min_value, f"{threshold.min_value:g}")
     if (least := threshold.min_ratio_to_popular) is not None:
         other = models["popular"]["overall"][metric]
-        yield check(least * other, f"{least:g} times most-popular's {other:.4f} = {least * other:.4f}")
+        described = f"{least:g} times most-popular's {other:.4f} = {least * other:.4f}"
+        yield check("min_ratio_to_popular", least * other, described)
     if threshold.min_ratio_to_blessed is not None:
         if "blessed" in models:
             yield _against_blessed(threshold.min_ratio_to_blessed, metric, split, results)
@@ -87,7 +97,8 @@ def _against_blessed(least: float, metric: str, split: str, results: dict[str, A
         verdict = f"is below {least:g}: the model is worse; look at what changed in data and configuration"
     else:
         verdict = (
-            f"does not surely reach {least:g}: {results['rows']} rows say too little; evaluate more, or ask for less"
+            f"does not surely reach {least:g}: {results['rows']} rows say too little; evaluate more, or lower "
+            "evaluation.thresholds.min_ratio_to_blessed"
         )
     return Check(
         met, f"{metric} of {split} {value:.4f}, against the blessed model's {other:.4f} {_interval(ratio)}, {verdict}."

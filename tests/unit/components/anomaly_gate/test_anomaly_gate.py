@@ -55,11 +55,13 @@ def test_every_anomaly_is_told(tmp_path: Path) -> None:
     inputs = make_inputs(tmp_path, {"train": "", "eval": BAD_AGE}, {"items": NO_ROWS})
     with pytest.raises(AnomaliesFoundError) as error:
         Executor().Do(inputs, {}, {"code_fingerprint": ""})
-    assert str(error.value).splitlines() == [
+    *told, remedy = str(error.value).splitlines()
+    assert told == [
         "the data does not fit its schema (2 anomalies):",
         "eval: age: Out-of-range values: Unexpectedly low values: -3 < 0.",
         "items: whole split: Low num examples in dataset.: The dataset has 0 examples.",
     ]
+    assert remedy.startswith("Mend the data (a span: deliver it again, or name it in data.split.skip")
 
 
 def test_the_node_has_no_output() -> None:

@@ -58,7 +58,7 @@ def test_without_the_models_blessing_nothing_is_tried(tmp_path: Path, model: Pat
 def test_a_release_that_does_not_load_is_refused(tmp_path: Path, model: Path) -> None:
     run = Run(tmp_path, model)
     (Path(run.index.uri) / "index.json").unlink()
-    with pytest.raises(CanaryRefusedError, match="canary: the release cannot be loaded: "):
+    with pytest.raises(CanaryRefusedError, match=r"canary: the release cannot be loaded: .* look at what"):
         validate(run)
 
 

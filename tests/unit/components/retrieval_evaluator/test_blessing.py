@@ -35,20 +35,27 @@ def test_no_thresholds() -> None:
     assert verdict_of({"eval": split(0.1)}, EvaluationConfig()) == (True, ["No thresholds are set."])
 
 
-@pytest.mark.parametrize(("value", "blessed", "verb"), [(0.3, True, "reaches"), (0.29, False, "is below")])
-def test_a_least_value(value: float, blessed: bool, verb: str) -> None:
+LOOK = ": look at what changed in data and configuration, or lower evaluation.thresholds"
+
+
+@pytest.mark.parametrize(
+    ("value", "blessed", "end"), [(0.3, True, "reaches 0.3."), (0.29, False, f"is below 0.3{LOOK}.min_value.")]
+)
+def test_a_least_value(value: float, blessed: bool, end: str) -> None:
     assert verdict_of({"eval": split(value)}, config(min_value=0.3)) == (
         blessed,
-        [f"HR@50 of eval {value:.4f} {verb} 0.3."],
+        [f"HR@50 of eval {value:.4f} {end}"],
     )
 
 
-@pytest.mark.parametrize(("value", "blessed"), [(0.31, True), (0.29, False)])
-def test_a_ratio_to_popular(value: float, blessed: bool) -> None:
+@pytest.mark.parametrize(
+    ("value", "blessed", "end"), [(0.31, True, "."), (0.29, False, f"{LOOK}.min_ratio_to_popular.")]
+)
+def test_a_ratio_to_popular(value: float, blessed: bool, end: str) -> None:
     verdict, [reason] = verdict_of({"eval": split(value, popular=0.2)}, config(min_ratio_to_popular=1.5))
 
     assert verdict is blessed
-    assert reason.endswith("1.5 times most-popular's 0.2000 = 0.3000.")
+    assert reason.endswith(f"1.5 times most-popular's 0.2000 = 0.3000{end}")
 
 
 @pytest.mark.parametrize(
@@ -56,7 +63,12 @@ def test_a_ratio_to_popular(value: float, blessed: bool) -> None:
     [
         # Ratios 0.975, 0.925, 0.875 to 0.4, each 0.05 to either side; 0.9 is asked of the lower end.
         (0.39, True, "ratio 0.975, 95 % interval 0.925 to 1.025, reaches 0.9."),
-        (0.37, False, "does not surely reach 0.9: 10 rows say too little; evaluate more, or ask for less."),
+        (
+            0.37,
+            False,
+            "does not surely reach 0.9: 10 rows say too little; evaluate more, or lower "
+            "evaluation.thresholds.min_ratio_to_blessed.",
+        ),
         (0.35, False, "is below 0.9: the model is worse; look at what changed in data and configuration."),
     ],
 )
@@ -124,7 +136,7 @@ def test_without_eval_test_decides_and_that_is_said() -> None:
     assert verdict is False
     assert reasons == [
         "There is no split eval: the thresholds are checked on test.",
-        "HR@50 of test 0.1000 is below 0.3.",
+        f"HR@50 of test 0.1000 is below 0.3{LOOK}.min_value.",
     ]
 
 
@@ -132,7 +144,10 @@ def test_scores_that_are_no_numbers_refuse_the_model() -> None:
     verdict, reasons = verdict_of({"eval": split(0.9, unscorable=3)}, EvaluationConfig())
 
     assert verdict is False
-    assert reasons[0] == "3 of 10 rows of eval got a score that is not a number."
+    assert reasons[0] == (
+        "3 of 10 rows of eval got a score that is not a number: look for values out of all bounds in the data, or "
+        "lower train.learning_rate."
+    )
 
 
 def test_a_threshold_on_an_unknown_metric_is_refused() -> None:

@@ -256,7 +256,8 @@ def test_thresholds_not_met(tmp_path: Path) -> None:
     metrics, blessing = run(tmp_path, config)
 
     assert metrics["blessed"] is False
-    assert metrics["reasons"] == ["HR@1 of eval 0.5000 is below 0.6."]
+    (reason,) = metrics["reasons"]
+    assert reason.startswith("HR@1 of eval 0.5000 is below 0.6: look at")
     assert [f.name for f in Path(blessing.uri).iterdir()] == ["NOT_BLESSED"]
     assert blessing.get_int_custom_property("blessed") == 0
     assert blessing.get_int_custom_property("current_model_id") == 7
