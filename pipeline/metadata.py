@@ -85,12 +85,13 @@ class Metadata:
         )
         try:
             self.store = MetadataStore(config)
-            self.artifacts: dict[int, Any] = {artifact.id: artifact for artifact in self.store.get_artifacts()}
-            self.executions = self._executions()
+            # A run may be writing: what names another is read before it, so that all that is named is there.
             self.runs = [
                 (context.create_time_since_epoch, [e.id for e in self.store.get_executions_by_context(context.id)])
                 for context in sorted(self.store.get_contexts_by_type("pipeline_run"), key=lambda context: context.id)
             ]
+            self.executions = self._executions()
+            self.artifacts: dict[int, Any] = {artifact.id: artifact for artifact in self.store.get_artifacts()}
         except (errors.StatusError, RuntimeError) as error:
             raise MetadataError(
                 f"{path} cannot be read: {' '.join(str(error).split())}. If a run is writing to it, try again"

@@ -116,6 +116,23 @@ def test_a_model_that_was_only_offered_is_not_what_a_run_went_on_from(
     assert "span -1 left out: no row" in told
 
 
+@pytest.mark.parametrize("read", ["get_executions", "get_events_by_execution_ids", "get_artifacts"])
+def test_a_run_may_write_while_the_history_is_read(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], read: str
+) -> None:
+    store.trained(1, "first", None, MRR=0.1)
+    real = getattr(MetadataStore, read)
+
+    def after_a_run(*arguments: Any) -> Any:
+        monkeypatch.setattr(MetadataStore, read, real)
+        store.trained(2, "first", None, MRR=0.2)
+        return real(*arguments)
+
+    monkeypatch.setattr(MetadataStore, read, after_a_run)
+    print_history(Metadata(tmp_path), tmp_path, [])
+    assert "release 71, removed" in capsys.readouterr().out
+
+
 def test_a_release_is_told_though_a_later_run_was_stopped(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
