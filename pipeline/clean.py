@@ -60,7 +60,7 @@ def _why_kept(history: list[Entry], keep: int, releases: Path) -> dict[int, str]
     return reasons
 
 
-def clean(home: Path, releases: Path, keep: int, *, dry_run: bool = False) -> Cleaned:
+def clean(home: Path, releases: Path, keep: int, *, dry_run: bool = False, wait: float = 0) -> Cleaned:
     """Removes the artifacts of all runs but those in use, and their logs, abandoned checkpoints and unfinished work.
 
     In use are those of the `keep` newest training runs, of a run whose release is still there, and of the last blessed
@@ -72,12 +72,13 @@ def clean(home: Path, releases: Path, keep: int, *, dry_run: bool = False) -> Cl
       releases: base path of its releases.
       keep: how many training runs, as `history` lists them.
       dry_run: count only.
+      wait: seconds to wait for a run that is under way.
 
     Raises:
       RunError: a run is under way, or something cannot be removed; what was begun goes on with the next call.
       MetadataError: the metadata cannot be read.
     """
-    with only_one(home):
+    with only_one(home, wait):
         metadata = Metadata(home, write=True)
         history = entries(metadata)
         reasons = _why_kept(history, keep, releases)

@@ -41,6 +41,7 @@ app = typer.Typer(
 app.add_typer(releases_cli.app, name="release")
 app.command()(ab)
 
+WaitOption = Annotated[float, typer.Option(min=0, help="Seconds to wait for another run of the pipeline to end.")]
 SpanOption = Annotated[int, typer.Option(min=0, help="The span to run for; {SPAN} in file patterns.")]
 
 
@@ -90,7 +91,7 @@ def run(
     until: Annotated[Stage, typer.Option(help="The last stage to run; what has run before comes from the cache.")] = (
         Stage.RELEASE
     ),
-    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for another run of the pipeline to end.")] = 0,
+    wait: WaitOption = 0,
     beam_arg: Annotated[
         list[str] | None,
         typer.Option(
@@ -153,12 +154,13 @@ def clean(
     config: ConfigOption = DEFAULT_CONFIG,
     keep: Annotated[int, typer.Option(min=1, help="How many of the newest training runs to keep.")] = 10,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing; say what would be.")] = False,
+    wait: WaitOption = 0,
 ) -> None:
     """Remove artifacts and logs of old runs, but none of a release that is there or of the last blessed model."""
     from pipeline.clean import clean as clean_artifacts
 
     loaded = load_config(config)
-    cleaned = clean_artifacts(loaded.home, loaded.releases, keep, dry_run=dry_run)
+    cleaned = clean_artifacts(loaded.home, loaded.releases, keep, dry_run=dry_run, wait=wait)
     for run_, why in cleaned.kept.items():
         typer.echo(f"kept: {run_} ({why})")
     verb = "would remove" if dry_run else "removed"

@@ -39,13 +39,16 @@ def quiet(log_file: Path) -> Iterator[Console]:
         os.dup2(log, 2)
         yield plain_console(file=terminal, width=None if terminal.isatty() else 110)
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.dup2(saved[0], 1)
-        os.dup2(saved[1], 2)
-        terminal.close()
-        for descriptor in (log, *saved):
-            os.close(descriptor)
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            # Also where the disk is full, and the log takes no more: nobody would see why the run failed.
+            os.dup2(saved[0], 1)
+            os.dup2(saved[1], 2)
+            terminal.close()
+            for descriptor in (log, *saved):
+                os.close(descriptor)
 
 
 def quiet_exit(log_file: Path) -> None:

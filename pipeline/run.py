@@ -104,7 +104,7 @@ def only_one(home: Path, wait: float = 0) -> Iterator[None]:
                 lock.seek(0)
                 raise RunError(
                     f"another run of {home.name} is under way (process {lock.read().strip()}); "
-                    "start this one when it has ended (run: --wait SECONDS)"
+                    "start this one when it has ended (--wait SECONDS)"
                 ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))

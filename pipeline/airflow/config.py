@@ -42,11 +42,12 @@ class ScheduleConfig(Frozen):
 
     @property
     def first_moment(self) -> datetime:
-        return _midnight(self.start)
+        return datetime.combine(self.start, time(), timezone.utc)
 
     @property
     def last_moment(self) -> datetime | None:
-        return None if self.end is None else _midnight(self.end)
+        """Of the day `end`: periods of hours may begin late on it."""
+        return None if self.end is None else datetime.combine(self.end, time.max, timezone.utc)
 
     def span(self, moment: datetime) -> int:
         """The span of the period that a moment lies in.
@@ -59,7 +60,3 @@ class ScheduleConfig(Frozen):
         if periods < 0:
             raise ValueError(f"{moment:%Y-%m-%d %H:%M} is before schedule.start, {self.start}")
         return self.first_span + periods
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), timezone.utc)

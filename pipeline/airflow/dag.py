@@ -24,7 +24,7 @@ _DOC = """Retrains `{name}` on one span of data a period, of {config}.
 | task | does | fails without a retry when |
 |---|---|---|
 | wait_for_data | looks for the span's files every {poke:g} min, for {wait:g} h at most | the time is over |
-| ingest | reads the span and the window before it | |
+| ingest | reads the span and the window before it | too many rows are bad |
 | validate | schema, drift, skew and volume | a gate refuses the data |
 | train | from the last blessed model | |
 | evaluate | against the last blessed model | the model is not blessed |
@@ -35,7 +35,6 @@ Whatever fails, the release before stays served. Clear a task to run it and what
 already comes from the cache.
 """
 _CHECK_DOC = "| check_served | asks {server} for recommendations of that version | |\n"
-_CLEAN_COMMANDS = {"prune": ("release", "prune"), "clean": ("clean",)}
 _CLEAN_DOCS = {
     "prune": "| prune | removes releases older than the newest {keep} that nothing uses | |\n",
     "clean": "| clean | removes artifacts and logs of runs older than the newest {keep} that nothing uses | |\n",
@@ -69,6 +68,7 @@ def make_dag(
     schedule = config.schedule
     if schedule is None:
         raise ConfigError(f"{path}: schedule: missing, but a DAG needs it")
+    to: dict[str, Any] = {"command": schedule.alert, "folder": str(folder)}
     clean_up = {
         task: keep
         for task, keep in (("prune", schedule.keep_releases), ("clean", schedule.keep_runs))
@@ -88,10 +88,10 @@ def make_dag(
             "retries": schedule.retries,
             "retry_delay": timedelta(minutes=schedule.retry_minutes),
             "execution_timeout": timedelta(hours=schedule.timeout_hours),
-            "on_failure_callback": partial(alert_failure, command=schedule.alert),
+            "on_failure_callback": partial(alert_failure, **to),
             **(default_args or {}),
         },
-        sla_miss_callback=partial(alert_late, command=schedule.alert),
+        sla_miss_callback=partial(alert_late, period=schedule.period, **to),
         user_defined_macros={"span": schedule.span},
         doc_md=_DOC.format(
             name=config.name,
@@ -108,7 +108,8 @@ def make_dag(
         return {"command": [*command, *arguments, "--config", str(config_file)], "folder": str(folder)}
 
     # A run that was started by hand is waited for, as long as a try may take.
-    wait = str(int(schedule.timeout_hours * 3600))
+    wait = ("--wait", str(int(schedule.timeout_hours * 3600)))
+    removing = {"prune": ("release", "prune"), "clean": ("clean", *wait)}
     with dag:
         tasks: list[Any] = [
             DataSensor(
@@ -124,13 +125,13 @@ def make_dag(
                 CommandOperator(
                     task_id=stage.value,
                     sla=None if by is None else timedelta(hours=by),
-                    **call("run", "--span", _SPAN, "--until", stage.value, "--wait", wait),
+                    **call("run", "--span", _SPAN, "--until", stage.value, *wait),
                 )
             )
         if schedule.server is not None:
             tasks.append(CommandOperator(task_id="check_served", **call("check-served", "--address", schedule.server)))
         for task, keep in clean_up.items():
-            tasks.append(CommandOperator(task_id=task, **call(*_CLEAN_COMMANDS[task], "--keep", str(keep))))
+            tasks.append(CommandOperator(task_id=task, **call(*removing[task], "--keep", str(keep))))
         # A teardown runs whatever came before and has no say in whether the run succeeded.
         chain(*tasks, CommandOperator(task_id="report", **call("history")).as_teardown())
     return dag

@@ -30,6 +30,20 @@ print("after")
     assert sorted(log.read_text().splitlines()) == ["noise of C++", "noise of a child", "noise of python"]
 
 
+def test_a_log_on_a_full_disk_does_not_swallow_what_comes_after() -> None:
+    program = """
+from pathlib import Path
+from pipeline.progress import quiet
+try:
+    with quiet(Path("/dev/full")):
+        print("noise")
+except OSError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "No space left on device" in done.stdout
+
+
 def test_components_are_counted_timed_and_marked_when_cached(tmp_path: Path) -> None:
     read, write = os.pipe()
     saved = os.dup(1)

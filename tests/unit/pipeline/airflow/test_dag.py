@@ -9,6 +9,7 @@ from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from airflow import DAG
 
 from pipeline.airflow.dag import make_dag
 from pipeline.config import ConfigError
@@ -39,19 +40,32 @@ def test_what_is_old_is_removed_after_the_release(write_config: Callable[..., Pa
     order = [task.task_id for task in dag.topological_sort()]
     assert order == [*ORDER, "check_served", "prune", "clean", "report"]
     assert dag.get_task("prune").command[3:] == ["release", "prune", "--keep", "14", "--config", "c.yaml"]
-    assert dag.get_task("clean").command[3:] == ["clean", "--keep", "5", "--config", "c.yaml"]
+    clean = dag.get_task("clean").command[3:]
+    assert clean == ["clean", "--wait", "21600", "--keep", "5", "--config", "c.yaml"]  # a run by hand may be under way
     assert "older than the newest 14" in dag.doc_md
+
+
+def _moments(dag: DAG) -> list[datetime]:
+    """Of all runs there will be."""
+    runs, info = [], dag.next_dagrun_info(None)
+    while info is not None:
+        runs.append(info.logical_date)
+        info = dag.next_dagrun_info(info.data_interval)
+    return runs
 
 
 def test_runs_come_one_at_a_time_and_none_is_left_out(write_config: Callable[..., Path]) -> None:
     dag = make_dag("c.yaml", folder=write_config(DAILY).parent)
     assert (dag.catchup, dag.max_active_runs) == (True, 1)
     start = datetime(2000, 11, 8, tzinfo=timezone.utc)
-    runs, info = [], dag.next_dagrun_info(None)
-    while info is not None:
-        runs.append(info.logical_date)
-        info = dag.next_dagrun_info(info.data_interval)
-    assert runs == [start + timedelta(days=day) for day in range(23)]  # the 8th to the 30th
+    assert _moments(dag) == [start + timedelta(days=day) for day in range(23)]  # the 8th to the 30th
+
+
+def test_all_periods_that_begin_on_the_last_day_are_run(write_config: Callable[..., Path]) -> None:
+    hours = {"start": date(2000, 11, 8), "end": date(2000, 11, 9), "every_hours": 8}
+    dag = make_dag("c.yaml", folder=write_config(hours).parent)
+    start = datetime(2000, 11, 8, tzinfo=timezone.utc)
+    assert _moments(dag) == [start + timedelta(hours=8 * period) for period in range(6)]
 
 
 def test_commands_name_the_span_of_their_period(write_config: Callable[..., Path]) -> None:

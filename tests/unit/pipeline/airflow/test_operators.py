@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -57,19 +57,29 @@ def test_the_sensor_does_not_wait_for_what_is_broken(tmp_path: Path) -> None:
 
 
 def test_the_alert_command_gets_the_message(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    alert_failure(CONTEXT, command=["sh", "-c", f"cat > {tmp_path}/alert"])
+    # A script beside the configuration, by its relative path, like all others in it.
+    (tmp_path / "page.sh").write_text("#!/bin/sh\ncat > alert\n")
+    (tmp_path / "page.sh").chmod(0o755)
+    alert_failure(CONTEXT, command=["./page.sh"], folder=str(tmp_path))
     assert (tmp_path / "alert").read_text() == MESSAGE
     assert MESSAGE.strip() in caplog.text
 
 
-def test_an_alert_command_that_fails_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    alert_failure({**CONTEXT, "exception": None}, command=["false"])
+def test_an_alert_command_that_fails_is_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    alert_failure({**CONTEXT, "exception": None}, command=["false"], folder=str(tmp_path))
     assert "evaluate failed: it was killed or marked as failed" in caplog.text
     assert "the alert command failed" in caplog.text
 
 
 def test_what_is_late_is_named(tmp_path: Path) -> None:
-    late = "release on 2026-01-02T00:00:00+00:00"
-    command = ["sh", "-c", f"cat > {tmp_path}/alert"]
-    alert_late(SimpleNamespace(dag_id="shop"), f"{late}\n", "", [], [], command=command)
-    assert (tmp_path / "alert").read_text() == f"shop: late: {late}\n"
+    # So Airflow dates a miss of the period from the 1st to the 2nd; tests/integration/airflow has Airflow itself.
+    misses = [
+        SimpleNamespace(task_id="release", execution_date=datetime(2026, 1, day, tzinfo=timezone.utc)) for day in (2, 3)
+    ]
+    alert_late(
+        SimpleNamespace(dag_id="shop"), "", "", misses, [],
+        period=timedelta(days=1), command=["sh", "-c", "cat > alert"], folder=str(tmp_path),
+    )  # fmt: skip
+    assert (tmp_path / "alert").read_text() == (
+        "shop: late: release of the period from 2026-01-01 00:00; release of the period from 2026-01-02 00:00\n"
+    )
