@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import runpy
 import sqlite3
 import threading
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from pipeline import run
 from pipeline.report import print_run
 from pipeline.run import RunError, RunResult, check_metadata, only_one
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_two_runs_of_one_pipeline_do_not_overlap(tmp_path: Path) -> None:
@@ -30,6 +33,14 @@ def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
         only_one(tmp_path / "runs" / "shop"),
     ):
         pass
+
+
+@pytest.mark.slow
+def test_the_entry_of_the_tfx_command_takes_the_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETRIEVAL_CONFIG", str(ROOT / "configs" / "movielens.yaml"))
+    monkeypatch.chdir(tmp_path)
+    with only_one(Path("runs/movielens")), pytest.raises(SystemExit, match="another run of movielens is under way"):
+        runpy.run_path(str(ROOT / "local_runner.py"), run_name="__main__")
 
 
 def test_a_run_may_wait_for_another(tmp_path: Path) -> None:
