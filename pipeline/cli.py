@@ -265,7 +265,7 @@ def recommend(
     except RetrievalError as e:
         # A server that has no release yet is UNAVAILABLE too.
         hint = f"\nIs a server running? Start one with: python -m pipeline serve --config {config}"
-        raise UserError(f"{e}{hint if 'failed to connect' in e.message else ''}") from e
+        raise UserError(f"{e}{hint if 'failed to connect' in e.message.lower() else ''}") from e
     print_recommendations(query_id, answer, shown)
 
 
