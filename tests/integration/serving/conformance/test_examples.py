@@ -1,7 +1,10 @@
 """Classify, Regress and MultiInference."""
 
+from collections.abc import Callable
+
 import grpc
 import pytest
+from google.protobuf.message import Message
 from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2, regression_pb2
 
 from tests.integration.serving.conformance.conftest import Running
@@ -67,12 +70,7 @@ def test_context_is_part_of_each_example(running: Running) -> None:
 
 def test_context_that_makes_more_of_the_examples_than_a_message_has(running: Running) -> None:
     many = {"context": tiny.example(x=[1.0] * 17_000), "examples": [tiny.example()] * 1000}
-    examples = input_pb2.Input(example_list_with_context=many)
-    for call, request in (
-        (running.prediction.Classify, classification("classify", examples)),
-        (running.prediction.Regress, regression("regress", examples)),
-        (running.prediction.MultiInference, multi(task("regress", REGRESS), examples=examples)),
-    ):
+    for call, request in each_inference(running, input_pb2.Input(example_list_with_context=many)):
         code, message = refused(call, request)
         assert code is INVALID
         assert message.startswith("1000 strings, the longest of 68"), message
@@ -179,11 +177,7 @@ def test_signatures_without_the_names(running: Running, method: str, signature: 
 
 def test_error_of_an_op(running: Running) -> None:
     lacking = input_pb2.Input(example_list={"examples": [tiny.example(y=[1.0])]})
-    for call, request in (
-        (running.prediction.Classify, classification("classify", lacking)),
-        (running.prediction.Regress, regression("regress", lacking)),
-        (running.prediction.MultiInference, multi(task("regress", REGRESS), examples=lacking)),
-    ):
+    for call, request in each_inference(running, lacking):
         code, message = refused(call, request)
         assert code is INVALID
         assert "x (data type: float) is required but could not be found" in message
@@ -192,6 +186,15 @@ def test_error_of_an_op(running: Running) -> None:
 def test_input_that_takes_no_strings(running: Running) -> None:
     code, _ = refused(running.prediction.Classify, classification("classify_floats", example_list(1)))
     assert code is INVALID
+
+
+def each_inference(running: Running, examples: input_pb2.Input) -> list[tuple[Callable, Message]]:
+    """The examples to each method that takes some."""
+    return [
+        (running.prediction.Classify, classification("classify", examples)),
+        (running.prediction.Regress, regression("regress", examples)),
+        (running.prediction.MultiInference, multi(task("regress", REGRESS), examples=examples)),
+    ]
 
 
 def task(signature: str, method: str, **values: object) -> inference_pb2.InferenceTask:

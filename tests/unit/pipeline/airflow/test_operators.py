@@ -72,7 +72,7 @@ def test_an_alert_command_that_fails_is_in_the_log(tmp_path: Path, caplog: pytes
 
 
 def test_what_is_late_is_named(tmp_path: Path) -> None:
-    # So Airflow dates a miss of the period from the 1st to the 2nd; tests/integration/airflow has Airflow itself.
+    # So Airflow dates a miss of the period from the 1st to the 2nd; tests/airflow/test_periods.py has Airflow itself.
     misses = [
         SimpleNamespace(task_id="release", execution_date=datetime(2026, 1, day, tzinfo=timezone.utc)) for day in (2, 3)
     ]
