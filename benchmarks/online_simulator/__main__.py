@@ -56,7 +56,7 @@ def main(
         operations.put_label(releases, label, version, None)
     everybody = np.arange(people)
     cases = {}
-    with serving(releases, ROOT / "server.log") as server, RetrievalClient(server.address) as client:
+    with serving(releases, ROOT) as server, RetrievalClient(server.address) as client:
         behaviours = {}
         for label, version in versions.items():
             _tell(f"asking for {people:,} people under {label}")
