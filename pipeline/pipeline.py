@@ -95,6 +95,8 @@ def prepare(config: PipelineConfig, span: int = 0) -> Preparation:
         splits_config=SplitsConfig(analyze=_TRANSFORMED_SPLITS, transform=_TRANSFORMED_SPLITS),
         # StatisticsGen has looked at the data; statistics of indices would double this component's time.
         disable_statistics=True,
+        # No run would read it: the train split is another one each time.
+        disable_analyzer_cache=True,
         custom_config={"features": features, "fingerprint": source_fingerprint(*TRANSFORM_CODE)},
     )
     latest_blessed_model = _latest_blessed_model(config, span)
