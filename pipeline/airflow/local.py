@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -206,6 +207,37 @@ def create_user(variables: Mapping[str, str]) -> tuple[Path, bool]:
     return file, file.read_text() != before
 
 
+def look_after(database: Database | None, supervisor: Supervisor) -> list[str]:
+    """Starts again what has ended; returns a line for each.
+
+    Args:
+      database: None if somebody else looks after it.
+      supervisor: of the other programs.
+    """
+    told = []
+    try:
+        if database is not None and database.revive():
+            told.append("the database had ended and was started again")
+    except subprocess.SubprocessError as error:
+        # One that was killed may take longer to recover than a try lasts.
+        told.append(f"the database does not start yet, which is tried again: {error}")
+    return told + [f"{name} had ended and was started again" for name in supervisor.revive()]
+
+
+def check_port(port: int) -> None:
+    """Refuses to begin where the web page's port is taken: the web server would be started again for ever.
+
+    Raises:
+      RuntimeError: it is.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise RuntimeError(f"port {port} cannot be used ({error.strerror}): give another one with --port") from None
+
+
 @contextlib.contextmanager
 def _until_signalled() -> Iterator[None]:
     def stop(*_: object) -> None:
@@ -228,32 +260,32 @@ def main() -> None:
     options = parser.parse_args()
     home = options.home.resolve()
     try:
+        check_port(options.port)
         write_dag_files(home, options.configs, Path.cwd())
-    except ConfigError as error:
+    except (ConfigError, RuntimeError) as error:
         sys.exit(str(error))
     database = None if options.database else Database(home / "postgres")
     variables = environment(home, database.url if database else options.database, options.port)
     supervisor = Supervisor(variables, home / "logs" / "processes")
     print("Preparing Airflow's database", flush=True)
-    with _until_signalled():
-        try:
+    try:
+        with _until_signalled():
             prepare_database(variables)
             password, is_new = create_user(variables)
-        except RuntimeError as error:
-            sys.exit(str(error))
-        supervisor.start("scheduler", ["airflow", "scheduler", "--skip-serve-logs"])
-        supervisor.start("webserver", ["airflow", "webserver"])
-        told = password.read_text() if is_new else f"in {password}"
-        print(f"http://127.0.0.1:{options.port}   user admin, password {told}", flush=True)
-        print(f"All output is in {home}/logs. Ctrl-C ends it.", flush=True)
-        while True:
-            time.sleep(_RESTART_SECONDS)
-            if database and database.revive():
-                print("the database had ended and was started again", flush=True)
-            for ended in supervisor.revive():
-                print(f"{ended} had ended and was started again", flush=True)
-    print("Stopping", flush=True)
-    supervisor.stop()
+            supervisor.start("scheduler", ["airflow", "scheduler", "--skip-serve-logs"])
+            supervisor.start("webserver", ["airflow", "webserver"])
+            told = password.read_text() if is_new else f"in {password}"
+            print(f"http://127.0.0.1:{options.port}   user admin, password {told}", flush=True)
+            print(f"All output is in {home}/logs. Ctrl-C ends it.", flush=True)
+            while True:
+                time.sleep(_RESTART_SECONDS)
+                for line in look_after(database, supervisor):
+                    print(line, flush=True)
+        print("Stopping", flush=True)
+    except RuntimeError as error:
+        sys.exit(str(error))
+    finally:
+        supervisor.stop()
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import subprocess
 import time
 from collections.abc import Callable
 from datetime import date
@@ -10,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.airflow.local import Supervisor, environment, write_dag_files
+from pipeline.airflow.local import Supervisor, check_port, environment, look_after, write_dag_files
 from pipeline.config import ConfigError
 from tests.unit.pipeline.airflow.test_process import wait_until_gone
 
@@ -71,3 +73,27 @@ def test_what_dies_is_started_again_and_leaves_nothing_behind(tmp_path: Path) ->
     assert supervisor.processes["sleeper"].poll() is not None
     for child in (tmp_path / "children").read_text().split():
         wait_until_gone(int(child))
+
+
+def test_a_database_that_does_not_start_at_once_ends_nothing_else(tmp_path: Path) -> None:
+    class Recovering:
+        def revive(self) -> bool:
+            raise subprocess.TimeoutExpired("pg_ctl", 10)
+
+    supervisor = Supervisor(os.environ, tmp_path)
+    supervisor.start("sleeper", ["true"])
+    supervisor.processes["sleeper"].wait()
+    told = look_after(Recovering(), supervisor)  # type: ignore[arg-type]
+    supervisor.stop()
+    assert told == [
+        "the database does not start yet, which is tried again: Command 'pg_ctl' timed out after 10 seconds",
+        "sleeper had ended and was started again",
+    ]
+
+
+def test_a_port_that_is_taken_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(RuntimeError, match=rf"port {port} cannot be used \(Address already in use\): give another"):
+            check_port(port)
+    check_port(port)
