@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,20 +31,25 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
 
 
-def _leftovers(home: Path, oldest: float) -> list[Path]:
+def _leftovers(home: Path, oldest: float, uris: Iterable[str]) -> list[Path]:
     """What runs have left that is no artifact.
 
     Args:
       home: of the pipeline, in which no run is under way.
       oldest: seconds since 1970, the start of the oldest run that stays.
+      uris: of all artifacts.
 
     Returns:
-      Each component's folder of unfinished work, and the logs and the checkpoints of abandoned trainings that were last
-      written before.
+      Each component's folder of unfinished work; outputs of killed components, which TFX has never recorded; and the
+      logs and the checkpoints of abandoned trainings that were last written before.
     """
     written = [path for folder in ("logs", "checkpoints") for path in (home / folder).glob("*")]
     old = [path for path in written if path.stat().st_mtime < oldest]
-    return [*(home / "artifacts").glob("*/.system"), *old]
+    # <component>/<output>/<execution>, wherever the home was called from or has been moved to.
+    recorded = {parts[i : i + 3] for parts in (Path(uri).parts for uri in uris) for i in range(len(parts) - 2)}
+    outputs = (home / "artifacts").glob("[!.]*/[!.]*/[!.]*")
+    killed = [folder for folder in outputs if folder.parts[-3:] not in recorded]
+    return [*(home / "artifacts").glob("*/.system"), *killed, *old]
 
 
 def _why_kept(history: list[Entry], keep: int, releases: Path) -> dict[int, str]:
@@ -98,7 +104,7 @@ def clean(home: Path, releases: Path, keep: int, *, dry_run: bool = False, wait:
             if artifact.id not in used and Path(artifact.uri).is_dir() and root in Path(artifact.uri).absolute().parents
         ]
         oldest = min((history[place].started for place in reasons), default=0) / 1000
-        leftovers = _leftovers(home, oldest)
+        leftovers = _leftovers(home, oldest, (artifact.uri for artifact in metadata.artifacts.values()))
         size = sum(_size(path) for path in (*(Path(artifact.uri) for artifact in old), *leftovers))
         if not dry_run:
             try:

@@ -22,14 +22,17 @@ def test_logs_and_checkpoints_from_before_and_unfinished_work(tmp_path: Path) ->
     for name in ("logs/new.log", "checkpoints/new"):
         os.utime(tmp_path / name, (1000, 1000))
     (tmp_path / "artifacts" / "Trainer" / ".system" / "stateful_working_dir").mkdir(parents=True)
-    (tmp_path / "artifacts" / "Trainer" / "model" / "7").mkdir(parents=True)
-    found = {str(path.relative_to(tmp_path)) for path in _leftovers(tmp_path, oldest=1000)}
-    assert found == {"artifacts/Trainer/.system", "logs/old.log", "checkpoints/old"}
+    for number in (7, 8):  # of 8, TFX has recorded no output: it was killed
+        (tmp_path / "artifacts" / "Trainer" / "model" / str(number)).mkdir(parents=True)
+    # As it was called when the run was made, from another folder.
+    uris = ["elsewhere/artifacts/Trainer/model/7", "elsewhere/artifacts/Transform/model/8"]
+    found = {str(path.relative_to(tmp_path)) for path in _leftovers(tmp_path, 1000, uris)}
+    assert found == {"artifacts/Trainer/.system", "artifacts/Trainer/model/8", "logs/old.log", "checkpoints/old"}
     assert _size(tmp_path / "logs" / "old.log") == _size(tmp_path / "checkpoints" / "old") == 5
 
 
 def test_a_home_without_any(tmp_path: Path) -> None:
-    assert _leftovers(tmp_path, oldest=1000) == []
+    assert _leftovers(tmp_path, 1000, []) == []
 
 
 def test_what_cannot_be_removed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
