@@ -201,6 +201,7 @@ class TestKubernetes:
             assert mounts["/releases"].read_only
             assert {mount.name for mount in container.volume_mounts} <= {volume.name for volume in pod.volumes}
         assert tower.readiness_probe.grpc.service == "ModelService"
+        assert "--enable_grpc_healthcheck_service=true" in tower.args
         assert tower_address("kubernetes/retrieval.yaml") == f"127.0.0.1:{tower.readiness_probe.grpc.port}"
         # The tower outlives the server that asks it, and both end within the grace period.
         wait = int(retrieval.lifecycle.pre_stop._exec.command[1])
