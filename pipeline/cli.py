@@ -262,6 +262,8 @@ def recommend(
                 label=label,
                 item_features=shown,
             )
+    except UnicodeEncodeError as e:
+        raise UserError(f"{e.object!r} is not UTF-8") from e
     except RetrievalError as e:
         # A server that has no release yet is UNAVAILABLE too.
         hint = f"\nIs a server running? Start one with: python -m pipeline serve --config {config}"

@@ -241,7 +241,7 @@ def read_tree(path: Path) -> dict[str, Any]:
     """Reads a YAML file that holds a mapping.
 
     Raises:
-      ConfigError: the file cannot be read, is not YAML, has a key twice or no mapping.
+      ConfigError: the file cannot be read, is not YAML, is nested too deeply, has a key twice or no mapping.
     """
     try:
         tree = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
@@ -253,6 +253,8 @@ def read_tree(path: Path) -> dict[str, Any]:
         mark = getattr(e, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
         raise ConfigError(f"{path}:{line} not valid YAML: {getattr(e, 'problem', str(e).splitlines()[0])}") from e
+    except RecursionError as e:
+        raise ConfigError(f"{path}: nested too deeply") from e
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: expected a mapping of keys, found {type(tree).__name__}")
     return tree

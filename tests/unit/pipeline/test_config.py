@@ -230,6 +230,7 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
     [
         (b"a: 1\na: 2\n", "line 2 not valid YAML: key 'a' stands twice"),
         (b"a: [1\n", "not valid YAML"),
+        (b"a: " + b"[" * 3000 + b"]" * 3000, "nested too deeply"),
         (b"a: 1\n? [a, b]\n: 2\n", "line 2 not valid YAML: a key must be a word, not a list or mapping"),
         (b"a: &a {b: 1}\n<<: 5\n", "line 2 not valid YAML: expected a mapping or list of mappings for merging"),
         (b"a: 1\nb: 2026-02-30\n", "line 2 not valid YAML: 2026-02-30: day is out of range for month"),

@@ -11,6 +11,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from pipeline import cli
+from pipeline.options import UserError
 from serving.proto import retrieval_pb2, retrieval_pb2_grpc
 
 
@@ -112,3 +113,13 @@ def test_a_span_that_would_change_nothing() -> None:
     assert str(done.exception) == (
         "--span 5: no file pattern of the configuration has {SPAN}, so it would change nothing"
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "named"), [("--query-id", "a=\\udcff"), ("--exclude", "a=\\udcff"), ("--allow", "\\udcff")]
+)
+def test_what_is_not_utf8_is_named(server: tuple[ByRote, str], option: str, named: str) -> None:
+    # As Python hands the byte 0xff of a command line on.
+    done = call(server[1], option, "a=\udcff")
+    assert isinstance(done.exception, UserError)
+    assert str(done.exception) == f"'{named}' is not UTF-8"
