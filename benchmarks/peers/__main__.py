@@ -33,7 +33,9 @@ def rank_with(peers: Sequence[str], exchange: Path, output: Path) -> None:
       PeerError: the folder is not as it should be, or an environment or a library fails.
     """
     read_exchange(exchange)  # a fault shows before an environment is made
-    settings = os.environ | {"OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "TQDM_DISABLE": "1"}
+    # Which Keras this project wants (models/__init__.py) is not for the others' environments.
+    inherited = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
+    settings = inherited | {"OPENBLAS_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "TQDM_DISABLE": "1"}
     for library, (version, names) in LIBRARIES.items():
         chosen = [name for name in names if name in peers]
         if not chosen:

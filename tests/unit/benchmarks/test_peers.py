@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.peers import __main__ as command
 from benchmarks.peers.choosing import Peer, Setting, choose
 from benchmarks.peers.data import (
     HISTORY,
@@ -163,3 +164,14 @@ def test_the_best_setting_and_epoch_of_the_validation_split_are_chosen() -> None
     # query 0's ranks are 55, 10 and 20, 5, 30.
     assert choose(Peer(settings, fit), exchange) == (settings[1], 2)
     assert seen == [61, 61]
+
+
+def test_other_environments_get_their_own_keras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "python"
+    script = f'#!/bin/sh\necho "${{TF_USE_LEGACY_KERAS-none}} $OPENBLAS_NUM_THREADS" > {tmp_path}/environment\n'
+    python.write_text(script)
+    python.chmod(0o755)
+    monkeypatch.setattr(command, "environment", lambda library, version: str(python))
+    monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")
+    command.rank_with(["deepmatch_dssm"], _folder(tmp_path / "exchange"), tmp_path)
+    assert (tmp_path / "environment").read_text() == "none 1\n"
