@@ -12,7 +12,6 @@ from collections.abc import Callable
 import pytest
 
 from serving.release import verify_release
-from tests.e2e.awkward import make_small
 from tests.e2e.conftest import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -62,7 +61,7 @@ def _kill_in(workspace: Workspace, component: str) -> None:
 
 
 def test_killed_in_one_component_after_the_other(make_workspace: Callable[[], Workspace]) -> None:
-    workspace = make_small(make_workspace())
+    workspace = make_workspace()
     for component in (name for name in COMPONENTS if name not in NOT_KILLED):
         for log in (workspace.home / "logs").glob("*.log"):
             log.unlink()
