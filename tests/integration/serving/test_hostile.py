@@ -134,8 +134,7 @@ def test_ten_thousand_hostile_requests(server: Process) -> None:
     assert server.process.poll() is None
     assert wrong == [], (len(wrong), Counter(problem[:60] for problem in wrong), wrong[:20])
     assert "Traceback" not in server.log.read_text()
-    # What leaks stays: a giant message that is being answered while one sample is taken is given back by the next.
-    assert min(memory[-2:]) < 1.05 * memory[1], memory
+    assert max(memory[2:]) < 1.05 * memory[1], memory
     with RetrievalClient(server.address, timeout=30) as client:
         answer = client.recommend(query_id="alice", k=2)
     assert [(item.item_id, item.score) for item in answer.items] == [("i5", 5.0), ("i4", 4.0)]
