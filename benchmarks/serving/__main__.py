@@ -14,7 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from benchmarks.serving.process import BenchmarkError, Server, ask, run, serving, tensorflow_seconds
+from benchmarks.serving.process import BenchmarkError, Server, ask, run, serving, started, tensorflow_seconds
 from benchmarks.serving.report import table
 
 ROOT = Path("runs/bench/serving")
@@ -64,6 +64,10 @@ def measure(items: int, seconds: float) -> dict:
     [release] = (path for path in (folder / "lite").iterdir() if path.name.isdigit())
     _tell(f"{items:,} items: in one process, without RPC")
     result: dict = {"items": items, "inside": run("benchmarks.serving.inside", release), "servers": {}}
+    # Beside each catalogue's own: on a shared machine only neighbours compare.
+    _tell(f"{items:,} items: gRPC with nothing behind it")
+    with started("benchmarks.serving.empty", log=folder / "server.log") as server:
+        result["empty"] = _ask_all(server, seconds)
     for name, kind, processes, one_core in SERVERS:
         _tell(f"{items:,} items: server, {name}")
         with serving(folder / kind, folder, processes, one_core) as server:

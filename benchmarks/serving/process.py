@@ -54,24 +54,35 @@ def _read(pid: int, name: str) -> str:
 
 @contextmanager
 def serving(releases: Path, scratch: Path, processes: int = 1, one_core: bool = False) -> Iterator[Server]:
-    """A server over a folder of releases, stopped in the end. Its configuration and log go to the folder `scratch`.
+    """The retrieval server over a folder of releases. Its configuration and log go to the folder `scratch`.
 
     Raises:
       BenchmarkError: it does not start, or does not use a TensorFlow Lite model that is there.
     """
     config, log = scratch / "server.yaml", scratch / "server.log"
     config.write_text(json.dumps({"processes": processes, "one_core": one_core}))
-    command = ["--releases", releases, "--model", synthetic.MODEL_NAME, "--port", 0, "--config", config]
+    options = ["--releases", releases, "--model", synthetic.MODEL_NAME, "--port", 0, "--config", config]
+    with started("serving.server", *options, log=log) as server:
+        if "not used" in log.read_text():
+            raise BenchmarkError(f"the server falls back to the signature:\n{log.read_text()}")
+        yield server
+
+
+@contextmanager
+def started(module: str, *arguments: object, log: Path) -> Iterator[Server]:
+    """A server that says when it is ready, stopped in the end.
+
+    Raises:
+      BenchmarkError: it does not start.
+    """
     start = time.perf_counter()
     with log.open("w") as stderr:
-        process = _python("serving.server", *command, stderr=stderr)
+        process = _python(module, *arguments, stderr=stderr)
     try:
         assert process.stdout is not None
         ready = re.match(r"serving \S+ version (\d+) on (\S+)", process.stdout.readline())
         if ready is None:
             raise BenchmarkError(f"the server did not start:\n{log.read_text()}")
-        if "not used" in log.read_text():
-            raise BenchmarkError(f"the server falls back to the signature:\n{log.read_text()}")
         yield Server(process, ready.group(2), int(ready.group(1)), time.perf_counter() - start)
     finally:
         process.terminate()

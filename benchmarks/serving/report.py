@@ -35,7 +35,7 @@ def _requests(catalogues: list[Mapping]) -> Iterator[str]:
         items, limit = f"{catalogue['items']:,}", catalogue["inside"]["both"]
         times = f"{limit['p50_us'] / 1e3:.2f}", f"{limit['p99_us'] / 1e3:.2f}", f"{limit['cpu_us']:.0f}"
         yield _row(items, "none: tower, search", "one loop", f"{1e6 / limit['p50_us']:.0f}", *times, 1, "", "")
-        for server, asked in catalogue["servers"].items():
+        for server, asked in {"none: gRPC": catalogue["empty"], **catalogue["servers"]}.items():
             for how, measured in asked.items():
                 if how != "start_seconds":
                     yield _row(items, server, how, *_measured(measured, limit["cpu_us"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.serving import inside, load, report, synthetic
+from benchmarks.serving import empty, inside, load, report, synthetic
 from serving.proto import retrieval_pb2
 
 
@@ -49,6 +49,10 @@ def test_right_answers_pass() -> None:
     load.check([answer(), answer()], 7)
 
 
+def test_what_the_empty_server_sends_passes() -> None:
+    load.check([empty.answer()], empty.VERSION)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -72,11 +76,13 @@ def test_table() -> None:
     catalogue = {
         "items": 100_000,
         "inside": {"both": times, "search": times, "recall": 0.995, "peers": [{"name": "p", "recall": 0.9, **times}]},
+        "empty": {"start_seconds": 1.0, "one client": asked | {"cpu_us": 100.0}},
         "servers": {"tflite": {"start_seconds": 9.0, "one client": asked}},
     }
     results = {"machine": {"cores": 2}, "load_before": [0.1], "tensorflow_seconds": 4.0, "catalogues": [catalogue]}
     lines = report.table(results).splitlines()
     assert "| 100,000 | none: tower, search | one loop | 4000 | 0.25 | 0.50 | 200 | 1 |  |  |" in lines
+    assert "| 100,000 | none: gRPC | one client | 2000 | 0.50 | 1.25 | 100 | 0.50 | 1000 | 0.33 |" in lines
     assert "| 100,000 | tflite | one client | 2000 | 0.50 | 1.25 | 300 | 1.50 | 1000 | 0.33 |" in lines
     assert "| 100,000 | this index | 0.9950 | 250 | 500 |" in lines
     assert "| 100,000 | p | 0.9000 | 250 | 500 |" in lines
