@@ -16,6 +16,8 @@ from components.ingestion.errors import BadValue
 
 # The last second of the year 9999: a larger number is surely not in seconds.
 MAX_TIMESTAMP = 253_402_300_799
+# In milliseconds 26 April 1970, in seconds the year 2286: a smaller number is surely not in milliseconds.
+MIN_MILLISECONDS = 10_000_000_000
 MAX_FLOAT32 = 3.4028234663852886e38
 
 _FRACTION = re.compile(r"(?<=:\d\d)[.,]\d+")
@@ -134,13 +136,20 @@ def _seconds(moment: datetime) -> int:
     return math.floor((moment - _EPOCH).total_seconds())
 
 
-def _unix(text: str, divisor: int) -> int:
+def _unix(text: str) -> int:
     if "_" in text:
         raise ValueError(text)
     try:
-        return int(text) // divisor
+        return int(text)
     except ValueError:
-        return math.floor(float(text) / divisor)
+        return math.floor(float(text))
+
+
+def _unix_from_milliseconds(text: str) -> int:
+    milliseconds = _unix(text)
+    if milliseconds < MIN_MILLISECONDS:
+        raise ValueError(text)
+    return milliseconds // 1000
 
 
 def _iso8601(text: str) -> int:
@@ -161,16 +170,17 @@ def timestamp_parser(timestamp_format: str) -> Callable[[object], int | None]:
 
     Returns:
       A function from a value to unix seconds, rounded down; None if the value is missing. It raises
-      BadValue "bad_date" for what does not parse, for moments before 1970 and after 9999.
+      BadValue "bad_date" for what does not parse, for moments before 1970 and after 9999, and for milliseconds
+      that would be before 26 April 1970.
     """
 
     # Days repeat: strptime is the slowest step of reading without the cache.
     @lru_cache(maxsize=65_536)
     def parse(text: str) -> int:
         if timestamp_format == "unix_seconds":
-            return _unix(text, 1)
+            return _unix(text)
         if timestamp_format == "unix_milliseconds":
-            return _unix(text, 1000)
+            return _unix_from_milliseconds(text)
         if timestamp_format == "iso8601":
             return _iso8601(text)
         return _seconds(datetime.strptime(text, timestamp_format))

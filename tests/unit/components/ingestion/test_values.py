@@ -93,8 +93,9 @@ def test_bad_numbers(value: object) -> None:
         ("unix_seconds", "881250949.9", 881_250_949),
         ("unix_seconds", 881_250_949, 881_250_949),
         ("unix_seconds", "", None),
-        ("unix_milliseconds", "1999", 1),
-        ("unix_milliseconds", "1999.5", 1),
+        ("unix_milliseconds", "881250949999", 881_250_949),
+        ("unix_milliseconds", "881250949999.5", 881_250_949),
+        ("unix_milliseconds", "10000000000", 10_000_000),
         ("iso8601", "1970-01-02", DAY),
         ("iso8601", "1970-01-02T00:00:01Z", DAY + 1),
         ("iso8601", "1970-01-02T02:00:00.500+02:00", DAY),
@@ -122,6 +123,8 @@ def test_timestamps(timestamp_format: str, value: object, expected: int | None) 
         ("unix_seconds", "nan"),
         ("unix_seconds", "inf"),
         ("unix_seconds", "881250949000"),  # milliseconds
+        ("unix_milliseconds", "9999999999"),  # seconds
+        ("unix_milliseconds", 881_250_949),
         ("iso8601", "1970-13-01"),
         ("iso8601", "1969-12-31"),
         ("iso8601", "1970-01-02T00:00:00+01:00+01"),
