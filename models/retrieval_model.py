@@ -143,8 +143,14 @@ class RetrievalModel(tfrs.Model):
     def metrics(self) -> list[tf.keras.metrics.Metric]:
         return list(self._means.values())
 
-    # Nothing here depends on a tensor in Python's own ifs and loops; converting it would take longer than an epoch.
+    # Nothing in a step, Keras's optimizer with it, depends on a tensor in Python's own ifs and loops; converting it all
+    # would take longer than an epoch.
     @tf.autograph.experimental.do_not_convert
+    def train_step(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """One step of the optimizer, and its values by name; `inputs` as in `compute_loss`."""
+        step: dict[str, tf.Tensor] = super().train_step(inputs)
+        return step
+
     def compute_loss(self, inputs: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Loss of a batch.
 
