@@ -56,6 +56,7 @@ KindField = Annotated[Kind, Field(strict=False)]
 SideField = Annotated[Side, Field(strict=False)]
 
 PositiveInt = Annotated[int, Field(gt=0)]
+Width = Annotated[int, Field(gt=0, le=16_384)]  # a larger one is a slip: tables and layers would fit no machine
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 NonNegativeFloat = Annotated[float, Field(ge=0)]
@@ -86,7 +87,7 @@ class Feature(Frozen):
     kind: KindField
     side: SideField
     column: str | None = None  # the file's column, where it is not called like the feature
-    embedding_dim: PositiveInt | None = None  # default: model.embedding_dim
+    embedding_dim: Width | None = None  # default: model.embedding_dim
     vocabulary_size: PositiveInt | None = None  # keep the most frequent values only; default: all
     min_count: PositiveInt = 1  # values seen less often than this are out of vocabulary
     hash_buckets: PositiveInt | None = None  # hash into that many rows instead of a vocabulary
@@ -249,10 +250,10 @@ class ModelConfig(Frozen):
     """Architecture and loss. The defaults are the paper's."""
 
     kind: Literal["dat", "two_tower", "youtube_dnn", "mind", "factorization_machine", "matrix_factorization"] = "dat"
-    embedding_dim: PositiveInt = 32
-    augmented_dim: PositiveInt = 32
-    hidden_units: tuple[PositiveInt, ...] = Field(default=(256, 128), strict=False)
-    output_dim: PositiveInt = 32
+    embedding_dim: Width = 32
+    augmented_dim: Width = 32
+    hidden_units: tuple[Width, ...] = Field(default=(256, 128), strict=False)
+    output_dim: Width = 32
     last_activation: Literal["relu", "linear"] = "relu"
     share_item_embedding: bool = False  # the history reads the item id's table instead of one of its own
     unknown_rate: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of training rows whose ids are replaced by OOV

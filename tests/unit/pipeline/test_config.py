@@ -183,6 +183,12 @@ def test_the_tree_is_frozen(tmp_path: Path) -> None:
         (("train", "learning_rate"), "25E1", "write 250 or 25.0e+1, for to YAML this is text"),
         (("data", "items", "show"), "title", "data.items.show: input should be a list, as [a, b] (given: 'title')"),
         (("evaluation", "ks"), [], "evaluation.ks: list should have at least 1 item"),
+        (("model", "embedding_dim"), 10**12, "model.embedding_dim: input should be less than or equal to 16384"),
+        (
+            ("model", "hidden_units"),
+            [128, 20_000],
+            "model.hidden_units[1]: input should be less than or equal to 16384",
+        ),
         (("model", "hidden_units"), 128, "model.hidden_units: input should be a list"),
         (("model", "mimic"), 1.0, "model.mimic: input should be a mapping of keys (given: 1.0)"),
         (("data", "split"), "last", "data.split: input should be a mapping of keys (given: 'last')"),
