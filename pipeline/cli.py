@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 import warnings
 from pathlib import Path
@@ -357,6 +359,8 @@ def main() -> None:
     from pipeline.metadata import MetadataError
     from pipeline.run import RefusedError, RunError
 
+    # The interpreter would end with looking through all that TensorFlow and TFX made, for three seconds.
+    atexit.register(gc.freeze)
     # Google's client libraries, which Beam loads, say with each start that they would like a newer Python.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
     try:

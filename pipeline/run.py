@@ -18,6 +18,7 @@ from typing import Any
 from pipeline.config import PipelineConfig
 from pipeline.progress import Progress, quiet, quiet_exit
 from pipeline.stages import Stage
+from serving.collector import without_collector
 
 LOCK_POLL_SECONDS = 0.5
 METADATA_SECONDS = 10.0  # what reads or writes TFX's metadata is done with it sooner
@@ -195,7 +196,7 @@ def run_components(
         quiet_exit(log)
         with quiet(log) as console:
             console.print(f"Pipeline {config.name}. TFX and TensorFlow write to {log}")
-            with console.status("loading TensorFlow and TFX"):
+            with console.status("loading TensorFlow and TFX"), without_collector():
                 from absl import logging as absl_logging
                 from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 

@@ -8,7 +8,6 @@ TensorFlow, which takes seconds to import, is imported by Server: --help and a w
 from __future__ import annotations
 
 import argparse
-import gc
 import logging
 import os
 import signal
@@ -30,6 +29,7 @@ from pydantic import ValidationError
 
 from serving.access import AccessError, TokenCheck, Tokens, channel_credentials, server_credentials
 from serving.admission import Admission, WorkerPool
+from serving.collector import without_collector
 from serving.config import ServingConfig
 from serving.cores import core_of, staying_on
 from serving.deadlines import Deadlines
@@ -217,9 +217,8 @@ def serve(
       ReleaseError: there is no release that can be served, or the releases' state file is broken.
     """
     with stopped_by_signals() as stopped:
-        server = Server(releases, model_name, config, number)
-        # All that the imports made stays: the collection after a release is dropped need not look through it.
-        gc.freeze()
+        with without_collector():  # nor need the collection after a release is dropped look through the imports
+            server = Server(releases, model_name, config, number)
         try:
             version = server.start(stopped)
         except ReleaseError:
