@@ -17,6 +17,7 @@ from tfx.types.channel import Channel
 
 from components.anomaly_gate.component import AnomalyGate
 from components.artifacts import RetrievalRelease
+from components.beam_runner import run_in_this_process
 from components.fingerprint import TRANSFORM_CODE, source_fingerprint
 from components.ingestion.component import RetrievalExampleGen
 from components.ingestion.config import SplitBySpan
@@ -178,6 +179,7 @@ def local_pipeline(
     config: PipelineConfig, components: list[Any], *, beam_args: tuple[str, ...] = (), enable_cache: bool = True
 ) -> Pipeline:
     """Components as a pipeline whose artifacts and metadata are in the configuration's home."""
+    run_in_this_process()
     nodes = {component.id: component for component in components}
     for gate in ("AnomalyGate", "SpanGate"):
         # A gate has no output to depend on, and TFX refuses a node that is tied to one which is left out.

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import apache_beam as beam
 import pytest
+from apache_beam.options.pipeline_options import StandardOptions
+from apache_beam.runners.portability.flink_runner import FlinkRunner
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from tfx.dsl.compiler import compiler
 
 from components import fingerprint
@@ -106,6 +110,15 @@ def test_span_and_beam_arguments_reach_the_pipeline(config: PipelineConfig) -> N
     assert pipeline.beam_pipeline_args == ["--runner=FlinkRunner"]
     (example_gen,) = (c for c in pipeline.components if c.id == "RetrievalExampleGen")
     assert json.loads(example_gen.exec_properties["config"])["span"] == 3
+
+
+def test_beam_runs_in_this_process_unless_told_otherwise(
+    config: PipelineConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(StandardOptions, "DEFAULT_RUNNER", "DirectRunner")  # Beam's own, which would try Prism first
+    create_pipeline(config)
+    assert type(beam.Pipeline(argv=[]).runner) is FnApiRunner
+    assert type(beam.Pipeline(argv=["--runner=FlinkRunner"]).runner) is FlinkRunner
 
 
 SPAN_EDGES = {

@@ -19,7 +19,7 @@ from components.negative_sampler.component import NegativeSampler
 from components.negative_sampler.config import NegativesConfig
 from components.negative_sampler.executor import Executor
 
-TWO_THREADS = ["--runner=DirectRunner", "--direct_running_mode=multi_threading", "--direct_num_workers=2"]
+TWO_THREADS = ["--runner=FnApiRunner", "--direct_running_mode=multi_threading", "--direct_num_workers=2"]
 
 # Query u1 knows a, b; u2 knows a, c; u3 knows a twice. Counts: a 4, b 1, c 1, d 0.
 TRAIN = [("u1", "a", 0), ("u1", "b", 1), ("u2", "a", 0), ("u2", "c", 2), ("u3", "a", 0), ("u3", "a", 0)]

@@ -20,7 +20,7 @@ from models.config import Feature, FeatureSpec, Kind, Side
 
 pytestmark = pytest.mark.slow
 
-TWO_THREADS = ["--runner=DirectRunner", "--direct_running_mode=multi_threading", "--direct_num_workers=2"]
+TWO_THREADS = ["--runner=FnApiRunner", "--direct_running_mode=multi_threading", "--direct_num_workers=2"]
 
 SPEC = FeatureSpec(
     query_id="user",
