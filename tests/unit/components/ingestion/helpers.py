@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
 import tensorflow as tf
 from tfx.types import standard_artifacts
 
@@ -15,6 +14,7 @@ from components.artifacts import Quarantine
 from components.ingestion.config import IngestionConfig
 from components.ingestion.executor import Executor
 from components.ingestion.fingerprint import input_fingerprint
+from tests.unit.components.beam_context import beam_context
 
 FEATURES = (
     {"name": "user", "kind": "id", "side": "query"},
@@ -61,9 +61,7 @@ def run(config: IngestionConfig, root: Path, context: Any = None, beam_args: tup
     }
     for key, artifact in outputs.items():
         artifact.uri = str(root / key)
-    # TFX builds a source distribution of itself for arguments that come as beam_pipeline_args.
-    context = context or Executor.Context(make_beam_pipeline_fn=lambda: beam.Pipeline(argv=list(beam_args)))
-    executor = Executor(context)
+    executor = Executor(context or beam_context(beam_args))
     properties = {
         "config": config.model_dump_json(),
         "code_fingerprint": "",

@@ -15,6 +15,7 @@ from tfx.components.util import examples_utils
 from components.gates import GateRefusedError
 from components.ingestion.errors import IngestionError
 from components.ingestion.executor import Executor
+from tests.unit.components.beam_context import TWO_THREADS
 from tests.unit.components.ingestion.helpers import (
     INTERACTIONS,
     ITEMS,
@@ -266,8 +267,7 @@ def test_the_rows_do_not_depend_on_the_workers_or_on_the_order_of_the_files(tmp_
     write(two / "interactions2.csv", header + "".join(lines[700:]))
     split = {"by": "last", "eval": 1, "test": 2}
     first = run(make_config(one, split=split, deduplicate=True), tmp_path / "out1")
-    workers = ("--direct_running_mode=multi_threading", "--direct_num_workers=2")
-    second = run(make_config(two, split=split, deduplicate=True), tmp_path / "out2", beam_args=workers)
+    second = run(make_config(two, split=split, deduplicate=True), tmp_path / "out2", beam_args=TWO_THREADS)
     for split_name in ("train", "eval", "test", "items"):
         found = rows(first["examples"], split_name)
         assert found

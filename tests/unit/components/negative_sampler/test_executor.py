@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 from tfx.components.util import examples_utils
-from tfx.dsl.components.base import base_beam_executor
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, channel_utils, standard_artifacts
 
@@ -18,8 +17,7 @@ from components.negative_sampler import executor as executor_module
 from components.negative_sampler.component import NegativeSampler
 from components.negative_sampler.config import NegativesConfig
 from components.negative_sampler.executor import Executor
-
-TWO_THREADS = ["--runner=FnApiRunner", "--direct_running_mode=multi_threading", "--direct_num_workers=2"]
+from tests.unit.components.beam_context import TWO_THREADS, beam_context
 
 # Query u1 knows a, b; u2 knows a, c; u3 knows a twice. Counts: a 4, b 1, c 1, d 0.
 TRAIN = [("u1", "a", 0), ("u1", "b", 1), ("u2", "a", 0), ("u2", "c", 2), ("u3", "a", 0), ("u3", "a", 0)]
@@ -65,16 +63,14 @@ def run(
     train: list[bytes] | None = None,
     items: list[bytes] | None = None,
     files: int = 1,
-    beam_args: list[str] | None = None,
+    beam_args: tuple[str, ...] = (),
 ) -> tuple[standard_artifacts.Examples, ItemCounts]:
     source, target, counts = standard_artifacts.Examples(), standard_artifacts.Examples(), ItemCounts()
     source.uri, target.uri, counts.uri = str(folder / "source"), str(folder / "target"), str(folder / "counts")
     source.split_names = artifact_utils.encode_split_names(["train", "items"])
     write_split(folder / "source/Split-train", [train_row(*r) for r in TRAIN] if train is None else train, files)
     write_split(folder / "source/Split-items", [item_row(*r) for r in ITEMS] if items is None else items, files)
-    context = base_beam_executor.BaseBeamExecutor.Context(
-        beam_pipeline_args=beam_args or [], tmp_dir=str(folder / "tmp"), unique_id="1"
-    )
+    context = beam_context(beam_args, tmp_dir=str(folder / "tmp"), unique_id="1")
     Executor(context).Do(
         {"examples": [source]},
         {"sampled_examples": [target], "item_counts": [counts]},

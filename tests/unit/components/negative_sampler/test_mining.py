@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils, standard_artifacts
 
 from components.artifacts import ItemCounts
@@ -17,7 +16,8 @@ from components.negative_sampler.config import NegativesConfig
 from components.negative_sampler.executor import Executor
 from components.negative_sampler.mining import arrange, exact_scores, ranked
 from models.config import Feature, FeatureSpec, Kind, Side
-from tests.unit.components.negative_sampler.test_executor import TWO_THREADS, digests, item_row, rows_of, train_row
+from tests.unit.components.beam_context import TWO_THREADS, beam_context
+from tests.unit.components.negative_sampler.test_executor import digests, item_row, rows_of, train_row
 
 pytestmark = pytest.mark.slow
 
@@ -90,7 +90,7 @@ def run(
     films: dict[str, int] = FILMS,
     raw_films: list[str] | None = None,
     raw_train: list[tuple[str, str, int, float]] | None = None,
-    beam_args: list[str] | None = None,
+    beam_args: tuple[str, ...] = (),
     files: int = 1,
     spec: FeatureSpec = SPEC,
     **settings: object,
@@ -110,9 +110,7 @@ def run(
         for number in range(files):
             write(folder / split / f"data_tfrecord-{number}.gz", rows[number::files])
     source.split_names = raw.split_names = artifact_utils.encode_split_names(["train", "items"])
-    context = base_beam_executor.BaseBeamExecutor.Context(
-        beam_pipeline_args=beam_args or [], tmp_dir=str(folder / "tmp"), unique_id="1"
-    )
+    context = beam_context(beam_args, tmp_dir=str(folder / "tmp"), unique_id="1")
     inputs = {"examples": [source], "raw_examples": [raw], "blessed_model": [model] if model else []}
     properties = {"config": config.model_dump_json(), "features": spec.model_dump_json(), "code_fingerprint": "x"}
     Executor(context).Do(inputs, {"sampled_examples": [target], "item_counts": [counts]}, properties)

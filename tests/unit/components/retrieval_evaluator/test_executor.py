@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from tfx.dsl.components.base import base_beam_executor
 from tfx.types import artifact_utils, channel_utils, standard_artifacts
 
 from components.artifacts import ItemCounts
@@ -17,10 +16,10 @@ from components.retrieval_evaluator.config import EvaluationConfig, Threshold
 from components.retrieval_evaluator.executor import Executor
 from components.retrieval_evaluator.ranking import score_catalogue
 from models.config import Feature, FeatureSpec, Kind, Side
+from tests.unit.components.beam_context import TWO_THREADS, beam_context
 
 pytestmark = pytest.mark.slow
 
-TWO_THREADS = ["--runner=FnApiRunner", "--direct_running_mode=multi_threading", "--direct_num_workers=2"]
 
 SPEC = FeatureSpec(
     query_id="user",
@@ -116,7 +115,7 @@ def run(
     counts: dict[str, int] = COUNTS,
     model: standard_artifacts.Model | None = None,
     baseline: standard_artifacts.Model | None = None,
-    beam_args: list[str] | None = None,
+    beam_args: tuple[str, ...] = (),
 ) -> tuple[dict[str, Any], standard_artifacts.ModelBlessing]:
     examples, item_counts = standard_artifacts.Examples(), ItemCounts()
     examples.uri, item_counts.uri = str(folder / "examples"), str(folder / "counts")
@@ -133,9 +132,7 @@ def run(
     write(folder / "counts/counts.tfrecord.gz", records)
     evaluation, blessing = standard_artifacts.ModelEvaluation(), standard_artifacts.ModelBlessing()
     evaluation.uri, blessing.uri = str(folder / "evaluation"), str(folder / "blessing")
-    context = base_beam_executor.BaseBeamExecutor.Context(
-        beam_pipeline_args=beam_args or [], tmp_dir=str(folder / "tmp"), unique_id="1"
-    )
+    context = beam_context(beam_args, tmp_dir=str(folder / "tmp"), unique_id="1")
     inputs = {"model": [model or model_at(folder, 7)], "examples": [examples], "item_counts": [item_counts]}
     if baseline:
         inputs["baseline_model"] = [baseline]
