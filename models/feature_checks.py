@@ -65,10 +65,10 @@ def _check_sharing(spec: FeatureSpec, config: ModelConfig, histories: list[Featu
                 f"model.share_item_embedding: embedding_dim of {history.name!r} is {width}, of {item.name!r} "
                 f"{_width(item, config)}; they must be equal"
             )
-        if config.kind == "youtube_dnn" and width != config.output_dim:
+        if config.kind == "youtube_dnn" and history.embedding_dim not in (None, config.output_dim):
             raise ValueError(
-                f"model.share_item_embedding: embedding_dim of {history.name!r} is {width}, output_dim "
-                f"{config.output_dim}; youtube_dnn's history reads the output vectors, so they must be equal"
+                f"model.share_item_embedding: embedding_dim of {history.name!r} is {width}, but youtube_dnn's history "
+                f"reads the output vectors, of output_dim {config.output_dim}: leave it out"
             )
 
 

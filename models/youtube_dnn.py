@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import tensorflow as tf
@@ -21,8 +22,8 @@ class YoutubeDNN(RetrievalModel):
     other models are, so that one temperature means the same for all of them. A length, with which the paper's
     item vectors can say how popular the item is, is lost by that.
 
-    With `share_item_embedding` the history reads the table of output vectors, which takes an embedding as wide as
-    the output; the paper keeps two tables.
+    With `share_item_embedding` the history reads the table of output vectors, as wide as the output and not as
+    embedding_dim; the paper keeps two tables.
 
     Covington, Adams, Sargin, "Deep Neural Networks for YouTube Recommendations", RecSys 2016.
     """
@@ -30,8 +31,9 @@ class YoutubeDNN(RetrievalModel):
     def __init__(self, config: ModelConfig, encodings: Encodings, catalogue: Catalogue) -> None:
         super().__init__(config, encodings, catalogue)
         self.item_vectors = tf.keras.layers.Embedding(encodings.item_rows, config.output_dim, name="item_vectors")
-        shared = {e.table: self.item_vectors for e in encodings.query if e.is_shared}
-        self.query_encoder = FeatureEncoder(encodings.query, shared, name="query_encoder")
+        query = [dataclasses.replace(e, dim=config.output_dim) if e.is_shared else e for e in encodings.query]
+        shared = {e.table: self.item_vectors for e in query if e.is_shared}
+        self.query_encoder = FeatureEncoder(query, shared, name="query_encoder")
         self.query_tower = Tower(
             config.hidden_units, config.output_dim, config.last_activation, config.dropout, name="query_tower"
         )

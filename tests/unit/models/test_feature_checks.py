@@ -26,7 +26,11 @@ def spec(*features: dict[str, Any]) -> FeatureSpec:
         ((USER, HISTORY, {**ITEM, "vocabulary_size": 2}), {}, "feature 'item' must keep every item"),
         ((USER, HISTORY, {**ITEM, "hash_buckets": 2}), {}, "feature 'item' must keep every item"),
         ((USER, HISTORY, {**ITEM, "embedding_dim": 8}), {}, "embedding_dim of 'history' is 32, of 'item' 8"),
-        ((USER, HISTORY, ITEM), {"kind": "youtube_dnn", "output_dim": 16}, "of 'history' is 32, output_dim 16"),
+        (
+            (USER, {**HISTORY, "embedding_dim": 8}, {**ITEM, "embedding_dim": 8}),
+            {"kind": "youtube_dnn", "output_dim": 16},
+            "of 'history' is 8, .* of output_dim 16: leave it out",
+        ),
     ],
 )
 def test_sharing_that_cannot_work_is_refused(
@@ -40,6 +44,9 @@ def test_sharing_that_cannot_work_is_refused(
 def test_sharing_that_works() -> None:
     both = {"embedding_dim": 8}
     check_features(spec(USER, HISTORY | both, ITEM | both, COLOUR), ModelConfig(share_item_embedding=True))
+    wide = ModelConfig(share_item_embedding=True, kind="youtube_dnn", output_dim=8)
+    check_features(spec(USER, HISTORY | both, ITEM | both), wide)
+    check_features(spec(USER, HISTORY, ITEM), wide)
 
 
 def test_a_factorization_machine_has_factors_of_one_width() -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from models import features
@@ -45,9 +44,10 @@ def test_the_history_reads_the_output_vectors_when_shared() -> None:
     encodings = helpers.small_encodings()
     user, history = encodings.query
     encodings = dataclasses.replace(encodings, query=(user, dataclasses.replace(history, table="item")))
-    model = YoutubeDNN(CONFIG, encodings, helpers.small_catalogue())
-    model.compute_loss(helpers.small_batch())
-    assert model.query_encoder.tables["item"] is model.item_vectors
-    wide = CONFIG.model_copy(update={"output_dim": 5})
-    with pytest.raises(ValueError, match="'history' needs a table of 6 x 4, but 'item' is 6 x 5"):
-        YoutubeDNN(wide, encodings, helpers.small_catalogue())
+    # The history is declared 4 wide; with outputs of 5 it is as wide as these, beside the query id's 4.
+    for output_dim in (4, 5):
+        config = CONFIG.model_copy(update={"output_dim": output_dim})
+        model = YoutubeDNN(config, encodings, helpers.small_catalogue())
+        model.compute_loss(helpers.small_batch())
+        assert model.query_encoder.tables["item"] is model.item_vectors
+        assert model.query_tower.trainable_variables[0].shape.as_list() == [4 + output_dim, 8]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from models.config import Feature, ModelConfig, TrainConfig
+from models.registry import MODELS
 from pipeline.config import PipelineConfig, load_config
 
 CONFIGS = Path("configs")
@@ -71,6 +72,16 @@ def test_each_key_of_the_template_can_be_uncommented_alone(tmp_path: Path, line:
     file = tmp_path / "c.yaml"
     file.write_text(text)
     load_config(file)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("name", ["your_data", "movielens", "ta_feng", "amazon_beauty"])
+def test_the_kind_is_all_there_is_to_change_for_another_model(tmp_path: Path, name: str, kind: str) -> None:
+    text = (CONFIGS / f"{name}.yaml").read_text()
+    assert text.count("\n  kind: dat\n") == 1
+    file = tmp_path / "c.yaml"
+    file.write_text(text.replace("\n  kind: dat\n", f"\n  kind: {kind}\n"))
+    assert load_config(file).model.kind == kind
 
 
 def test_the_commented_keys_were_found() -> None:
