@@ -90,11 +90,11 @@ class Feature(Frozen):
     embedding_dim: Width | None = None  # default: model.embedding_dim
     vocabulary_size: PositiveInt | None = None  # keep the most frequent values only; default: all
     min_count: PositiveInt = 1  # values seen less often than this are out of vocabulary
-    hash_buckets: PositiveInt | None = None  # hash into that many rows instead of a vocabulary
+    hash_buckets: Annotated[int, Field(gt=0, le=2**30)] | None = None  # hash into that many rows instead of a vocabulary
     separator: Annotated[str, Field(min_length=1)] = "|"  # between the values of a multi_categorical in CSV
     max_values: PositiveInt = 50  # multi_categorical and text: the first so many; history: the last so many
     # Embed so many quantile buckets: of a number instead of a z-score, of a timestamp instead of hour and weekday.
-    buckets: Annotated[int, Field(ge=2)] | None = None
+    buckets: Annotated[int, Field(ge=2, le=16_384)] | None = None
     required: bool = False  # check: every row must have a value
     min: float | None = None  # check, number only
     max: float | None = None  # check, number only
@@ -217,7 +217,7 @@ class AlignmentConfig(Frozen):
 class MindConfig(Frozen):
     """Multi-interest network (kind mind)."""
 
-    interests: PositiveInt = 4  # K, vectors of a query
+    interests: Annotated[int, Field(gt=0, le=256)] = 4  # K, vectors of a query
     routing_iterations: PositiveInt = 3
 
 

@@ -183,6 +183,9 @@ def test_the_tree_is_frozen(tmp_path: Path) -> None:
         (("train", "learning_rate"), "25E1", "write 250 or 25.0e+1, for to YAML this is text"),
         (("data", "items", "show"), "title", "data.items.show: input should be a list, as [a, b] (given: 'title')"),
         (("evaluation", "ks"), [], "evaluation.ks: list should have at least 1 item"),
+        (("model", "mind"), {"interests": 10**6}, "model.mind.interests: input should be less than or equal to 256"),
+        (("features", 0, "hash_buckets"), 10**12, "hash_buckets: input should be less than or equal to 1073741824"),
+        (("features", 0, "buckets"), 10**9, "buckets: input should be less than or equal to 16384"),
         (("model", "embedding_dim"), 10**12, "model.embedding_dim: input should be less than or equal to 16384"),
         (
             ("model", "hidden_units"),
