@@ -15,7 +15,6 @@ from models.retrieval_model import Catalogue
 CACHE_BYTES = 1 << 30  # train files below this size, compressed, are kept in memory
 SHUFFLE_ROWS = 1_000_000
 PARSED_ROWS = 16_384
-ALL_ROWS = np.iinfo(np.int64).max
 
 
 def matching_files(patterns: Sequence[str], split: str) -> list[str]:
@@ -78,10 +77,10 @@ def load_catalogue(files: Sequence[str], encodings: Encodings, negatives: Mappin
     Raises:
       ValueError: there is no row, or the rows are not exactly the candidates 0..N-1.
     """
-    # One batch: a tensor for each row would take 6 GB with a million items.
-    rows = next(iter(_records(files).batch(ALL_ROWS)), None)
-    if rows is None:
+    batches = list(_batches_of_records(files))
+    if not batches:
         raise ValueError(f"split items has no rows in {files[0]} and {len(files) - 1} more files")
+    rows = tf.concat(batches, axis=0)
     spec = features.item_parse_spec(encodings)
     spec |= {key: tf.io.VarLenFeature(tf.int64) for key in (features.CATEGORY_INDEX, features.ITEM_COUNT)}
     parsed = tf.io.parse_example(rows, spec)
