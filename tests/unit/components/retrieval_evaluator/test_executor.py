@@ -20,7 +20,6 @@ from tests.unit.components.beam_context import TWO_THREADS, beam_context
 
 pytestmark = pytest.mark.slow
 
-
 SPEC = FeatureSpec(
     query_id="user",
     item_id="film",
