@@ -90,7 +90,7 @@ class Feature(Frozen):
     embedding_dim: Width | None = None  # default: model.embedding_dim
     vocabulary_size: PositiveInt | None = None  # keep the most frequent values only; default: all
     min_count: PositiveInt = 1  # values seen less often than this are out of vocabulary
-    hash_buckets: Annotated[int, Field(gt=0, le=2**30)] | None = None  # hash into that many rows instead of a vocabulary
+    hash_buckets: Annotated[int, Field(gt=0, le=2**30)] | None = None  # into so many rows, instead of a vocabulary
     separator: Annotated[str, Field(min_length=1)] = "|"  # between the values of a multi_categorical in CSV
     max_values: PositiveInt = 50  # multi_categorical and text: the first so many; history: the last so many
     # Embed so many quantile buckets: of a number instead of a z-score, of a timestamp instead of hour and weekday.
