@@ -33,14 +33,20 @@ def category_alignment_loss(embeddings: tf.Tensor, categories: tf.Tensor) -> tf.
     _, segments = tf.unique(categories)
     counts = tf.math.segment_sum(tf.cast(categories >= 0, embeddings.dtype), segments)
 
-    means = tf.math.segment_mean(embeddings, segments)
-    centred = embeddings - tf.gather(means, segments)
-    outer = centred[:, :, tf.newaxis] * centred[:, tf.newaxis, :]
-    covariances = tf.math.segment_sum(outer, segments) / tf.maximum(counts - 1, 1)[:, tf.newaxis, tf.newaxis]
-
-    major = tf.gather(covariances, tf.argmax(counts))
-    distances = tf.reduce_sum(tf.math.squared_difference(covariances, major), axis=[1, 2])
-    return tf.reduce_sum(distances * tf.cast(counts >= 2, distances.dtype))
+    # No covariance is made: it takes D x D numbers a row. With X_i the centred rows of S_i over sqrt(n_i - 1),
+    # C(S_i) = X_i^T X_i, and <C(S_i), C(S_j)>_F is the sum of the squares of X_i X_j^T.
+    centred = embeddings - tf.gather(tf.math.segment_mean(embeddings, segments), segments)
+    scaled = centred * tf.math.rsqrt(tf.gather(tf.maximum(counts - 1, 1), segments))[:, tf.newaxis]
+    products = tf.square(tf.linalg.matmul(scaled, scaled, transpose_b=True))
+    major = tf.argmax(counts, output_type=segments.dtype)
+    own = tf.reduce_sum(tf.where(segments[:, tf.newaxis] == segments, products, 0), axis=1)
+    own, cross = (
+        tf.math.segment_sum(part, segments)
+        for part in (own, tf.linalg.matvec(products, tf.cast(segments == major, products.dtype)))
+    )
+    distances = tf.maximum(own - 2 * cross + own[major], 0)  # rounding alone takes it below
+    others = (counts >= 2) & (tf.range(tf.size(counts)) != major)
+    return tf.reduce_sum(distances * tf.cast(others, distances.dtype))
 
 
 @tf.keras.utils.register_keras_serializable(package="models.losses")
