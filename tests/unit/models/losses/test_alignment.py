@@ -95,6 +95,15 @@ def test_the_gradient_is_the_numeric_one() -> None:
     np.testing.assert_array_equal(theory[0][0, -9:], np.zeros(9))
 
 
+def test_categories_that_spread_alike_cost_nothing_and_never_less() -> None:
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        rows = generator.normal(size=(30, 16)).astype(np.float32)
+        shifted = generator.permutation(rows) + np.float32(0.5)
+        loss = loss_of(np.concatenate([rows, shifted]), np.repeat([0, 1], 30))
+        assert 0 <= loss < 1e-4  # of two covariances whose squared norm is about 25
+
+
 def test_far_from_the_origin_precision_holds() -> None:
     shifted = np.asarray(EMBEDDINGS) + 1000.0
 
