@@ -123,9 +123,16 @@ def test_silent_health_checks_are_given_up_before_other_calls(monkeypatch: pytes
     receiving.stop()
 
 
-def test_watching_health_keeps_no_thread(channel: grpc.Channel) -> None:
-    watches = [health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest()) for _ in range(5)]
-    assert [next(watch).status for watch in watches] == [health_pb2.HealthCheckResponse.SERVING] * 5
-    assert healthy(channel)
-    for watch in watches:
-        watch.cancel()
+def test_watching_health_keeps_no_thread() -> None:
+    pool, receiving = WorkerPool(threads=1, queued=0), Receiving(seconds=1)
+    admitting = admission(pool)
+    with serving(pool, [admitting, receiving]) as address, grpc.insecure_channel(address) as channel:
+        watches = []
+        for _ in range(HEALTH_THREADS + 1):
+            watches.append(health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest()))
+            assert next(watches[-1]).status == health_pb2.HealthCheckResponse.SERVING
+            until(lambda: admitting._health.open == 0)
+        assert healthy(channel)
+        for watch in watches:
+            assert watch.is_active()
+            watch.cancel()
