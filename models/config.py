@@ -199,6 +199,8 @@ class MimicConfig(Frozen):
     item_weight: NonNegativeFloat = 0.5  # lambda_2 of the paper
     normalise: bool = False  # L2-normalise the augmented vectors; the paper does not
     centre: bool = False  # mimic what sets an output apart from the batch's mean output; the paper does not
+    # Share of a cold training's steps after which the mimic losses begin to count; the paper's from the first step on.
+    start: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class AugmentedConfig(Frozen):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import tensorflow as tf
@@ -28,7 +29,7 @@ class DAT(TwoTower):
     Yu et al., "A Dual Augmented Two-tower Model for Online Large-scale Recommendation",
     DLP-KDD 2021.
 
-    Three things are ours, and off by default:
+    Four things are ours, and off by default:
 
     - augmented.query "history": a_u is the `RecencyPooling` of a_v over the query's history, instead
       of a row of its own. a_v has learned what the queries look like that chose v, so a_u says what
@@ -39,6 +40,8 @@ class DAT(TwoTower):
       starts at 1. a mimics an output and so lives in the outputs' space; this spares the tower learning
       to pass it on.
     - mimic.centre: see `MimicLoss`.
+    - mimic.start: the mimic losses count from this share of a cold training's steps on. Before that the outputs that
+      they aim at are still far from where they will be. A model that goes on from an earlier one mimics at once.
 
     Raises:
       ValueError: a_u is to come from the history, and no feature of that kind is declared.
@@ -61,6 +64,7 @@ class DAT(TwoTower):
             self.query_gain = tf.Variable(1.0, name="query_gain")
             self.item_gain = tf.Variable(1.0, name="item_gain")
         self.mimic_loss = MimicLoss(normalise, config.mimic.centre)
+        self._first_mimicking = 0  # step
         self.alignment_loss = CategoryAlignmentLoss()
         self.add_means("query_mimic_loss", "item_mimic_loss", "alignment_loss")
         # How well a_u resembles the p_v it mimics: its length, which is 1 for p_v, and the cosine of the two.
@@ -71,6 +75,9 @@ class DAT(TwoTower):
         if self.config.augmented.query == "table":
             tables[features.QUERY_VOCABULARY] = [self.query_augmented.table]
         return tables
+
+    def plan_steps(self, steps: int) -> None:
+        self._first_mimicking = math.ceil(self.config.mimic.start * steps)
 
     def with_shared(self, query_columns: Mapping[str, tf.Tensor]) -> Mapping[str, tf.Tensor]:
         return {**query_columns, QUERY_VECTORS: self.query_vectors(query_columns)}
@@ -112,8 +119,10 @@ class DAT(TwoTower):
         self.record("query_mimic_norm", tf.reduce_mean(tf.norm(query_vectors, axis=-1)))
         cosine = tf.reduce_sum(tf.math.l2_normalize(query_vectors, axis=-1) * positives, axis=-1)
         self.record("query_mimic_cosine", tf.reduce_mean(cosine))
-        loss = super().loss_of(pairs)
-        loss += self.config.mimic.query_weight * query_mimic + self.config.mimic.item_weight * item_mimic
+        mimic = self.config.mimic.query_weight * query_mimic + self.config.mimic.item_weight * item_mimic
+        if self._first_mimicking > 0:
+            mimic *= tf.cast(self.optimizer.iterations >= self._first_mimicking, mimic.dtype)
+        loss = super().loss_of(pairs) + mimic
         if self.config.alignment.weight > 0:
             categories = self.categories(tf.gather(pairs.candidates, pairs.positives))
             alignment = self.record("alignment_loss", self.alignment_loss(positives, categories))

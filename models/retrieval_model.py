@@ -99,6 +99,9 @@ class RetrievalModel(tfrs.Model):
         """
         raise NotImplementedError
 
+    def plan_steps(self, steps: int) -> None:
+        """Told before a cold training, and before its steps are traced, how many steps it will take."""
+
     def own_tables(self) -> dict[str, list[tf.keras.layers.Embedding]]:
         """Embedding tables that are in no FeatureEncoder, by the vocabulary whose ids their rows stand for."""
         return {}

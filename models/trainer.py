@@ -122,6 +122,11 @@ def _build(model: RetrievalModel, optimizer: tf.keras.optimizers.Optimizer, batc
     model.compile(optimizer=optimizer, jit_compile=False)
 
 
+def steps_of_an_epoch(train: TrainConfig, rows: int) -> int:
+    """Full batches of `rows` train rows; 1 where there are fewer rows than a batch has."""
+    return max(1, rows // train.batch_size)
+
+
 def planned_epochs(train: TrainConfig, rows: int) -> int:
     """Epochs of a cold run: `epochs`, or those it takes to do `max_steps` steps where they are fewer.
 
@@ -133,7 +138,7 @@ def planned_epochs(train: TrainConfig, rows: int) -> int:
     """
     if train.max_steps is None:
         return train.epochs
-    return min(train.epochs, math.ceil(train.max_steps / max(1, rows // train.batch_size)))
+    return min(train.epochs, math.ceil(train.max_steps / steps_of_an_epoch(train, rows)))
 
 
 def train(
@@ -187,7 +192,9 @@ def train(
         base.apply(model, optimizer, transform_output, keep_optimizer=warm.optimizer == "keep")
         epochs = warm.epochs
     else:
-        epochs = planned_epochs(settings.train, data.count_rows(train_files))
+        rows = data.count_rows(train_files)
+        epochs = planned_epochs(settings.train, rows)
+        model.plan_steps(epochs * steps_of_an_epoch(settings.train, rows))
     checkpoints = TrainingCheckpoints(settings.run_folder([*train_files, *item_files], base), model, optimizer)
     done = checkpoints.restore()
     if done:

@@ -223,6 +223,31 @@ def test_catalogue_without_categories() -> None:
     assert recorded(model)["alignment_loss"] == 0.0
 
 
+def test_mimicking_begins_at_its_share_of_the_steps() -> None:
+    mimic = {"query_weight": 0.5, "item_weight": 0.25, "start": 0.5}
+    model = dat(mimic=mimic, alignment={"weight": 0.0})
+    batch = helpers.small_batch()
+
+    def mimicking(loss: float) -> bool:
+        parts = recorded(model)
+        terms = 0.5 * parts["query_mimic_loss"] + 0.25 * parts["item_mimic_loss"]
+        assert terms > 0.01  # shown from the first step on
+        assert loss == pytest.approx(parts["retrieval_loss"] + terms, rel=1e-5) or loss == pytest.approx(
+            parts["retrieval_loss"], rel=1e-5
+        )
+        return loss > parts["retrieval_loss"] + terms / 2
+
+    # A model that is not told how long it will take goes on from an earlier one.
+    assert mimicking(float(model.compute_loss(batch)))
+    model.compile(optimizer=tf.keras.optimizers.legacy.SGD(0.0))
+    model.plan_steps(5)
+    seen = []
+    for _ in range(5):
+        model.reset_metrics()
+        seen.append(mimicking(float(model.train_step(batch)["mean_loss"])))
+    assert seen == [False, False, False, True, True]
+
+
 OURS = {"augmented": {"query": "history", "to_output": True}}
 
 

@@ -3,13 +3,15 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from models import trainer
-from models.config import ModelConfig, Objective, TrainConfig
+from models.config import ModelConfig, Objective, TrainConfig, WarmStartConfig
+from models.dat import DAT
 from models.registry import MODELS
 from tests.unit.models import helpers
 from tests.unit.models.toy import ITEMS, Toy
@@ -19,7 +21,7 @@ pytestmark = pytest.mark.slow
 MODEL = ModelConfig(
     embedding_dim=8, augmented_dim=8, output_dim=8, hidden_units=(16,), last_activation="linear",
     objective="in_batch_softmax", temperature=0.2, share_item_embedding=True, unknown_rate=0.1,
-    mimic={"normalise": True}, alignment={"weight": 0.01},
+    mimic={"normalise": True, "start": 0.5}, alignment={"weight": 0.01},
 )  # fmt: skip
 LEARNS_BY_GRADIENT = [kind for kind, model in MODELS.items() if model.learns_by_gradient]
 NOT_LITE = "the query tower is served by the SavedModel alone: feature 'about' is text"
@@ -116,6 +118,22 @@ def kill_after(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_steps_bound_the_epochs(max_steps: int | None, rows: int, epochs: int) -> None:
     config = TrainConfig(epochs=20, max_steps=max_steps, batch_size=1024)
     assert trainer.planned_epochs(config, rows) == epochs
+
+
+def test_a_cold_run_is_told_its_steps_and_one_that_goes_on_is_not(
+    toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(DAT, "plan_steps", lambda model, steps: told.append(steps))
+    monkeypatch.setattr(DAT, "fit", lambda model, batches, **more: None)
+    warm = TRAIN.model_copy(update={"warm_start": WarmStartConfig()})
+    settings = trainer.Settings.parse(toy.fn_args(tmp_path, MODEL, warm).custom_config)
+    files = [[str(file) for file in folder.iterdir()] for folder in (toy.train, toy.items)]
+    trainer.train(settings, *files, toy.transform_output, [])
+    assert told == [27]  # 300 rows are nine full batches of 32, three times
+    earlier = SimpleNamespace(folder="earlier", apply=lambda *given, **more: None)
+    trainer.train(settings, *files, toy.transform_output, [], earlier)  # type: ignore[arg-type]
+    assert told == [27]
 
 
 def progress_told(caplog: pytest.LogCaptureFixture) -> list[str]:
