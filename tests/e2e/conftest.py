@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import pytest
 import yaml
 
 from pipeline.datasets import movielens
+from tests.e2e import forked
+from tests.e2e.forked import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("pipeline", "components", "models", "serving")
+CONFIG_OPTION = ("--config", "c.yaml")
 
 
 @pytest.fixture(scope="session")
@@ -64,18 +67,21 @@ class Workspace:
         (self.folder / "c.yaml").write_text(yaml.safe_dump({**self.config, **changes}))
 
     def command(self, *arguments: str) -> list[str]:
-        return [sys.executable, "-m", "pipeline", *arguments, "--config", "c.yaml"]
+        return [sys.executable, "-m", "pipeline", *arguments, *CONFIG_OPTION]
+
+    def start(self, *arguments: str) -> ForkServerProcess:
+        """Leads a process group of its own; what it prints goes to .stdout and .stderr in the folder."""
+        return forked.start(self.folder, [*arguments, *CONFIG_OPTION], self.environment)
 
     def call(self, *arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        process = self.start(*arguments)
+        process.join(timeout)
+        output, errors = ((self.folder / name).read_text() for name in forked.OUTPUT)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise TimeoutError(f"{arguments} has not ended after {timeout} s: {output[-3000:]}{errors[-3000:]}")
+        return subprocess.CompletedProcess(list(arguments), process.exitcode, output, errors)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 
@@ -39,14 +38,7 @@ NOT_KILLED = {"LatestBlessedModel", "LatestRelease", "StatisticsGen", "Interacti
 
 def _kill_in(workspace: Workspace, component: str) -> None:
     """Starts a run and kills its whole process group as soon as the component has started."""
-    process = subprocess.Popen(
-        workspace.command("run"),
-        cwd=workspace.folder,
-        env=workspace.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = workspace.start("run")
     started = f"Component {component} is running."
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
@@ -54,10 +46,11 @@ def _kill_in(workspace: Workspace, component: str) -> None:
         mine = [log for log in logs if started in log.read_text(errors="replace")]
         if logs and mine and mine[-1] == logs[-1]:
             break
-        assert process.poll() is None, f"the run ended before {component} started"
+        assert process.exitcode is None, f"the run ended before {component} started"
         time.sleep(0.02)
+    assert process.pid is not None
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.join()
 
 
 def test_killed_in_one_component_after_the_other(make_workspace: Callable[[], Workspace]) -> None:

@@ -29,8 +29,13 @@ def _components(output: str) -> dict[str, bool]:
 
 @pytest.fixture(scope="module")
 def first(make_workspace: Callable[[], Workspace]) -> tuple[Workspace, subprocess.CompletedProcess[str]]:
+    """In a process that is started as a user would."""
     workspace = make_workspace()
-    return workspace, workspace.call("run")
+    done = subprocess.run(
+        workspace.command("run"),
+        cwd=workspace.folder, env=workspace.environment, capture_output=True, text=True, timeout=600, check=False,
+    )  # fmt: skip
+    return workspace, done
 
 
 @pytest.fixture(scope="module")
