@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
+from pydantic import ValidationError
 
-from models.config import FeatureSpec, Kind, ModelConfig
+from models.config import FeatureSpec, Frozen, Kind, ModelConfig
 from models.features import ITEM_VOCABULARY, QUERY_VOCABULARY, vocabulary_name
 from models.layers import FeatureEncoder
 from models.optimizer import LazyAdam
@@ -222,10 +223,18 @@ def _find_start(base_model: str | None, spec: FeatureSpec, config: ModelConfig) 
     with tf.io.gfile.GFile(f"{folder}/{STATE}") as file:
         state: dict[str, Any] = json.load(file)
     for section, now in (("features", spec), ("model", config)):
-        changed = _changed(state[section], now.model_dump(mode="json"))
+        changed = _changed(_as_written_now(state[section], type(now)), now.model_dump(mode="json"))
         if changed:
             return Start(None, f"{section} changed since the earlier model: {', '.join(changed)}")
     return Start(Base(folder, tuple(state["vocabularies"])))
+
+
+def _as_written_now(section: Mapping[str, Any], kind: type[Frozen]) -> Mapping[str, Any]:
+    """With the keys that came since then, at their defaults: the defaults of new keys leave a model as it was."""
+    try:
+        return kind.model_validate_json(json.dumps(section)).model_dump(mode="json")
+    except ValidationError:  # it has what there no longer is, which will be named as changed
+        return section
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -178,6 +178,23 @@ def test_a_changed_model_or_feature_starts_cold_and_says_so(tmp_path: Path, capl
     assert caplog.messages == [f"cold start: {reason}" for reason in reasons]
 
 
+def test_keys_that_came_later_count_as_their_defaults(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="retrieval.progress")
+    old, optimizer = built(config("dat"), 1)
+    place = saved(old, optimizer, tmp_path)
+    file = Path(warm_start.state_folder(place)) / warm_start.STATE
+    state = json.loads(file.read_text())
+    del state["model"]["mimic"]["start"], state["model"]["category_balance"], state["features"]["features"][0]["max"]
+    file.write_text(json.dumps(state))
+    assert warm_start.find_start(place, SPEC, config("dat")).base is not None
+    assert warm_start.find_start(place, SPEC, config("dat", mimic={"start": 0.5})).base is None
+    state["model"]["gone"] = 1
+    file.write_text(json.dumps(state))
+    assert warm_start.find_start(place, SPEC, config("dat")).base is None
+    told = caplog.records[-1].getMessage()
+    assert told.endswith("model changed since the earlier model: category_balance, gone, mimic")
+
+
 def test_how_training_began_is_written_beside_the_model(tmp_path: Path) -> None:
     old, optimizer = built(config("dat"), 1)
     place = saved(old, optimizer, tmp_path)
