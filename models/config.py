@@ -263,6 +263,9 @@ class ModelConfig(Frozen):
     objective: Annotated[Objective, Field(strict=False)] = Objective.SAMPLED_BCE
     temperature: PositiveFloat = 1.0  # scores are divided by it in the loss
     learn_temperature: bool = False  # temperature is the start of a trained value
+    # A row counts in the objective by the train rows of its item's category, to the power of minus this. With 0 all
+    # rows count alike (the paper), with 1 all categories.
+    category_balance: Annotated[float, Field(ge=0, le=1)] = 0.0
     mask_same_query: bool = False  # in_batch_softmax: the query's other positives of the batch are no negatives
     augmented: AugmentedConfig = AugmentedConfig()
     mimic: MimicConfig = MimicConfig()

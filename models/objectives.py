@@ -29,6 +29,7 @@ class Pairs:
       negatives: int32 [B, S], rows of `items`.
       negative_log_q: float32 [B, S], as the sampler wrote it.
       hard_negatives: int32 [B, H], rows of `items`; the row's positive where there is none.
+      row_weights: float32 [B], how much each row counts in the objective.
     """
 
     query_columns: Mapping[str, tf.Tensor]
@@ -43,6 +44,7 @@ class Pairs:
     negatives: tf.Tensor
     negative_log_q: tf.Tensor
     hard_negatives: tf.Tensor
+    row_weights: tf.Tensor
 
     @property
     def positive_items(self) -> tf.Tensor:
@@ -67,7 +69,7 @@ def objective_loss(config: ModelConfig, pairs: Pairs, temperature: float | tf.Te
     negatives = tf.concat([pairs.negatives, pairs.hard_negatives], axis=1)
     items, mask = tf.gather(pairs.items, negatives), pairs.differ(negatives)
     if config.objective is Objective.SAMPLED_BCE:
-        return sampled_bce(pairs.queries, pairs.positive_items, items, temperature, mask)
+        return sampled_bce(pairs.queries, pairs.positive_items, items, temperature, mask, pairs.row_weights)
     # Of S draws; a hard negative is there for certain, once.
     draws = tf.math.log(tf.cast(tf.shape(pairs.negatives)[1], tf.float32))
     certain = tf.zeros_like(pairs.hard_negatives, tf.float32)
@@ -79,6 +81,7 @@ def objective_loss(config: ModelConfig, pairs: Pairs, temperature: float | tf.Te
         tf.concat([pairs.negative_log_q + draws, certain], axis=1),
         temperature,
         mask,
+        pairs.row_weights,
     )
 
 
@@ -119,4 +122,5 @@ def _in_batch_softmax(pairs: Pairs, temperature: float | tf.Tensor, mask_same_qu
         query_ids=pairs.query_ids if mask_same_query else None,
         hard=tf.gather(pairs.items, pairs.hard_negatives) if with_hard else None,
         hard_mask=pairs.differ(pairs.hard_negatives) if with_hard else None,
+        row_weights=pairs.row_weights,
     )

@@ -33,6 +33,27 @@ class Catalogue:
     log_q: np.ndarray
 
 
+def category_weights(catalogue: Catalogue, balance: float) -> np.ndarray:
+    """How much a row counts in the objective, for each candidate that may be its positive.
+
+    w_v = n_c(v)^-balance / mean over the train rows of n_c^-balance, n_c the train rows whose item is of category c.
+
+    Args:
+      catalogue: all candidates.
+      balance: 0 to 1. With 1 the rows of each category weigh the same together.
+
+    Returns:
+      float32 [N]; 1 for a candidate without category. The mean over the train rows is 1.
+    """
+    weights = np.ones(len(catalogue.counts), np.float32)
+    known = (catalogue.categories >= 0) & (catalogue.counts > 0)
+    if known.any():
+        categories, counts = catalogue.categories[known], catalogue.counts[known]
+        powers = np.bincount(categories, weights=counts)[categories] ** -balance
+        weights[known] = powers / np.average(powers, weights=counts)
+    return weights
+
+
 class RetrievalModel(tfrs.Model):
     """Base class: owns similarity, objective and metrics. Subclasses own the towers.
 
@@ -61,6 +82,7 @@ class RetrievalModel(tfrs.Model):
         share = catalogue.counts / max(int(catalogue.counts.sum()), 1)
         self._positive_share = tf.constant(share, tf.float32)
         self._log_q = tf.constant(catalogue.log_q, tf.float32)
+        self._row_weights = tf.constant(category_weights(catalogue, config.category_balance))
         self._means: dict[str, tf.keras.metrics.Mean] = {}
         self.add_means("mean_loss", "retrieval_loss")
         if config.learn_temperature:
@@ -192,6 +214,7 @@ class RetrievalModel(tfrs.Model):
             negatives=tf.reshape(negatives, tf.shape(negative)),
             negative_log_q=inputs[features.NEGATIVE_LOG_Q],
             hard_negatives=tf.reshape(hards, tf.shape(hard)),
+            row_weights=tf.gather(self._row_weights, positive),
         )
         return self.record("mean_loss", self.loss_of(pairs))
 

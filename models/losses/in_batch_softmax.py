@@ -17,6 +17,7 @@ def in_batch_softmax(
     query_ids: tf.Tensor | None = None,
     hard: tf.Tensor | None = None,
     hard_mask: tf.Tensor | None = None,
+    row_weights: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Softmax cross-entropy of each row's positive against all items of the batch.
 
@@ -49,6 +50,8 @@ def in_batch_softmax(
       query_ids: int [B], the query of each row. If given, the positives of any row of the same query are left out.
       hard: float [B, H, D], outputs of the item tower for each row's hard negatives.
       hard_mask: bool [B, H], those that count; all if not given.
+      row_weights: float [B], what each row's cross-entropy is multiplied by before the mean over the rows; 1 if not
+        given.
 
     Returns:
       A float scalar.
@@ -71,7 +74,8 @@ def in_batch_softmax(
         if hard_mask is not None:
             hard_logits = tf.where(hard_mask, hard_logits, lowest)
         logits = tf.concat([logits, hard_logits], axis=1)
-    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=positives, logits=logits))
+    of_rows = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=positives, logits=logits)
+    return tf.reduce_mean(of_rows if row_weights is None else of_rows * row_weights)
 
 
 def _others_of_the_query(query_ids: tf.Tensor, positives: tf.Tensor, items: tf.Tensor) -> tf.Tensor:

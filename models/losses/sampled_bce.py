@@ -13,6 +13,7 @@ def sampled_bce(
     negatives: tf.Tensor,
     temperature: float | tf.Tensor,
     mask: tf.Tensor | None = None,
+    row_weights: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """The paper's loss_p.
 
@@ -31,6 +32,7 @@ def sampled_bce(
       temperature: what the scores are divided by, > 0.
       mask: bool [B, S], the negatives that count; all if not given. T is then the number of pairs
         that count.
+      row_weights: float [B], what the terms of each row's pairs are multiplied by; T stays. 1 if not given.
 
     Returns:
       A float scalar.
@@ -42,4 +44,7 @@ def sampled_bce(
     negative_losses = tf.math.softplus(negative_logits)
     counted = tf.ones_like(negative_losses) if mask is None else tf.cast(mask, negative_losses.dtype)
     pairs = tf.cast(tf.size(positive_losses), counted.dtype) + tf.reduce_sum(counted)
-    return tf.math.divide_no_nan(tf.reduce_sum(positive_losses) + tf.reduce_sum(negative_losses * counted), pairs)
+    of_rows = positive_losses + tf.reduce_sum(negative_losses * counted, axis=1)
+    if row_weights is not None:
+        of_rows *= row_weights
+    return tf.math.divide_no_nan(tf.reduce_sum(of_rows), pairs)

@@ -15,6 +15,7 @@ def sampled_softmax(
     negative_log_q: tf.Tensor,
     temperature: float | tf.Tensor,
     mask: tf.Tensor | None = None,
+    row_weights: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Softmax cross-entropy of each row's positive against the row's own negatives.
 
@@ -36,6 +37,8 @@ def sampled_softmax(
       temperature: what the scores are divided by, > 0.
       mask: bool [B, S], the negatives that count; all if not given. A negative that is the row's
         positive (an accidental hit) must not count.
+      row_weights: float [B], what each row's cross-entropy is multiplied by before the mean over the rows; 1 if not
+        given.
 
     Returns:
       A float scalar. A row none of whose negatives counts adds 0.
@@ -47,4 +50,5 @@ def sampled_softmax(
         others = tf.where(mask, others, tf.constant(others.dtype.min / 2, others.dtype))
     logits = tf.concat([own[:, tf.newaxis], others], axis=1)
     labels = tf.zeros_like(own, tf.int32)
-    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits))
+    of_rows = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+    return tf.reduce_mean(of_rows if row_weights is None else of_rows * row_weights)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from models.checkpoints import TrainingCheckpoints
 from models.config import ModelConfig
 from models.dat import DAT
 from models.optimizer import LazyAdam
-from models.retrieval_model import RetrievalModel
+from models.retrieval_model import RetrievalModel, category_weights
 from models.two_tower import TwoTower
 from tests.unit.models import helpers
 
@@ -95,6 +96,43 @@ def test_sampled_softmax_against_the_rows_own_negatives() -> None:
         weight = math.exp(own) / 0.25
         expected -= math.log(weight / (weight + sum(math.exp(s) / q for s, q in others)))
     assert float(fixed("sampled_softmax", 0.5).compute_loss(batch)) == pytest.approx(expected / 3, rel=1e-5)
+
+
+def test_rows_count_by_the_size_of_their_category() -> None:
+    # Counts 1, 2, 3, 4, categories 0, 1, 0, 1: 4 train rows of the first, 6 of the second. With 1: 1/4 and 1/6, in the
+    # mean over the ten rows (1 + 1) / 10. With 1/2: 1/2 and 1/sqrt(6), in the mean (2 + sqrt(6)) / 10.
+    catalogue = helpers.small_catalogue()
+    np.testing.assert_array_equal(category_weights(catalogue, 0.0), [1, 1, 1, 1])
+    np.testing.assert_allclose(category_weights(catalogue, 1.0), [1.25, 5 / 6, 1.25, 5 / 6], rtol=1e-6)
+    mean = (2 + math.sqrt(6)) / 10
+    expected = [0.5 / mean, 1 / math.sqrt(6) / mean] * 2
+    np.testing.assert_allclose(category_weights(catalogue, 0.5), expected, rtol=1e-6)
+
+
+def test_what_has_no_category_or_no_train_row_counts_as_one() -> None:
+    catalogue = dataclasses.replace(
+        helpers.small_catalogue(), categories=np.array([0, 1, -1, 2]), counts=np.array([1, 3, 5, 0])
+    )
+    # 1 and 1/3, in the mean over their four rows 1/2.
+    np.testing.assert_allclose(category_weights(catalogue, 1.0), [2, 2 / 3, 1, 1], rtol=1e-6)
+    nothing = dataclasses.replace(catalogue, counts=np.zeros(4, np.int64))
+    np.testing.assert_array_equal(category_weights(nothing, 1.0), [1, 1, 1, 1])
+
+
+@pytest.mark.parametrize("objective", ["sampled_bce", "sampled_softmax", "in_batch_softmax"])
+def test_each_objective_takes_the_rows_weights(objective: str) -> None:
+    # Positives 0, 1, 0 weigh 5/4, 5/6, 5/4. One row at a time: the others' losses do not change by it.
+    def loss(balance: float, hidden: float | None = None) -> float:
+        model = fixed(objective, 0.5, category_balance=balance)
+        if hidden is not None:
+            model._row_weights = tf.constant([hidden, 1 - hidden, 0, 0])
+        return float(model.compute_loss(helpers.small_batch()))
+
+    of_first, of_second = loss(0, 1.0), loss(0, 0.0)
+    assert of_first > 0
+    assert of_second > 0
+    assert loss(0) == pytest.approx(of_first + of_second, rel=1e-5)
+    assert loss(1.0) == pytest.approx(1.25 * of_first + 5 / 6 * of_second, rel=1e-5)
 
 
 def with_hard(indices: list[list[int]]) -> dict[str, tf.Tensor]:
