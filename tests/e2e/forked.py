@@ -15,6 +15,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+OUTPUT = (".stdout", ".stderr")
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
@@ -28,9 +29,6 @@ _CONTEXT.set_forkserver_preload(
         "tfx.orchestration.local.local_dag_runner",
     ]
 )
-
-
-OUTPUT = (".stdout", ".stderr")
 
 
 def _command(folder: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:

@@ -121,18 +121,18 @@ def test_what_has_no_category_or_no_train_row_counts_as_one() -> None:
 
 @pytest.mark.parametrize("objective", ["sampled_bce", "sampled_softmax", "in_batch_softmax"])
 def test_each_objective_takes_the_rows_weights(objective: str) -> None:
-    # Positives 0, 1, 0 weigh 5/4, 5/6, 5/4. One row at a time: the others' losses do not change by it.
-    def loss(balance: float, hidden: float | None = None) -> float:
+    # Positives are candidates 0, 1, 0; with 1 they weigh 5/4, 5/6, 5/4. A row's own loss does not depend on weights.
+    def loss(balance: float, weights: list[float] | None = None) -> float:
         model = fixed(objective, 0.5, category_balance=balance)
-        if hidden is not None:
-            model._row_weights = tf.constant([hidden, 1 - hidden, 0, 0])
+        if weights is not None:
+            model._row_weights = tf.constant(weights)
         return float(model.compute_loss(helpers.small_batch()))
 
-    of_first, of_second = loss(0, 1.0), loss(0, 0.0)
-    assert of_first > 0
+    of_first_and_third, of_second = loss(0.0, [1.0, 0.0, 0.0, 0.0]), loss(0.0, [0.0, 1.0, 0.0, 0.0])
+    assert of_first_and_third > 0
     assert of_second > 0
-    assert loss(0) == pytest.approx(of_first + of_second, rel=1e-5)
-    assert loss(1.0) == pytest.approx(1.25 * of_first + 5 / 6 * of_second, rel=1e-5)
+    assert loss(0.0) == pytest.approx(of_first_and_third + of_second, rel=1e-5)
+    assert loss(1.0) == pytest.approx(1.25 * of_first_and_third + 5 / 6 * of_second, rel=1e-5)
 
 
 def with_hard(indices: list[list[int]]) -> dict[str, tf.Tensor]:
