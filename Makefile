@@ -19,20 +19,22 @@ airflow: setup data/ta_feng_daily/119  ## a local Airflow that retrains on Ta-Fe
 airflow-test: setup  ## a real scheduler without a browser: three days of retraining, and what goes wrong (40 minutes)
 	$(PYTHON) -m pytest tests/airflow
 
-data/ta_feng_daily/119: | setup
-	@[ -e data/ta_feng/interactions.csv ] || $(PYTHON) -m pipeline data ta_feng
+data/%/interactions.csv: | setup
+	@$(PYTHON) -m pipeline data $*
+
+data/ta_feng_daily/119: | data/ta_feng/interactions.csv
 	@$(PYTHON) -m pipeline data ta_feng_daily --source data/ta_feng >/dev/null
 
-experiments: setup  ## all models, data sets and seeds: one table and plots (hours; goes on where it was interrupted)
+experiments: setup $(foreach set,movielens ta_feng amazon_beauty,data/$(set)/interactions.csv)  ## all models, data sets and seeds: one table and plots (hours; goes on where it was interrupted)
 	@$(PYTHON) -m pipeline experiment --grid configs/experiments/full.yaml
 
-experiments-quick: setup  ## the main rows, one seed
+experiments-quick: setup data/movielens/interactions.csv  ## the main rows, one seed
 	@$(PYTHON) -m pipeline experiment --grid configs/experiments/quick.yaml
 
 bench-serving: setup  ## how fast the server answers from 100,000 and 1,000,000 items (10 to 15 minutes)
 	@$(PYTHON) -m benchmarks.serving
 
-test: setup  ## all tests
+test: setup  ## all tests but those of airflow-test
 	$(PYTHON) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup  ## the tests that start no process, train no model and are quick

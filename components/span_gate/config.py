@@ -31,7 +31,7 @@ class DistanceGate(Frozen):
 
 
 class GatesConfig(Frozen):
-    """What stops a run before it trains. Each gate is off unless it is given."""
+    """What stops a run before it trains or publishes. The gates of the spans are off unless they are given."""
 
     volume: VolumeGate | None = None
     drift: DistanceGate | None = None  # the run's span against the last one before it that passed
