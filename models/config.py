@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 FEATURE_NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
 RESERVED_NAMES = frozenset(
@@ -248,10 +248,27 @@ class Objective(str, Enum):
 MIN_LEARNED_TEMPERATURE = 0.01
 
 
+# model.kind -> the model's class, by name: this module imports no TensorFlow. A new model is its file and a line here.
+MODELS = {
+    "dat": "models.dat.DAT",
+    "two_tower": "models.two_tower.TwoTower",
+    "youtube_dnn": "models.youtube_dnn.YoutubeDNN",
+    "mind": "models.mind.MIND",
+    "factorization_machine": "models.factorization_machine.FactorizationMachine",
+    "matrix_factorization": "models.matrix_factorization.MatrixFactorization",
+}
+
+
+def _known_model(kind: str) -> str:
+    if kind not in MODELS:
+        raise ValueError(f"no model is called {kind!r}; there is: {', '.join(MODELS)}")
+    return kind
+
+
 class ModelConfig(Frozen):
     """Architecture and loss. The defaults are the paper's."""
 
-    kind: Literal["dat", "two_tower", "youtube_dnn", "mind", "factorization_machine", "matrix_factorization"] = "dat"
+    kind: Annotated[str, AfterValidator(_known_model)] = "dat"
     embedding_dim: Width = 32
     augmented_dim: Width = 32
     hidden_units: tuple[Width, ...] = Field(default=(256, 128), strict=False)

@@ -67,7 +67,7 @@ class DAT(TwoTower):
         self._first_mimicking = 0  # step
         self.alignment_loss = CategoryAlignmentLoss()
         self.add_means("query_mimic_loss", "item_mimic_loss", "alignment_loss")
-        # How well a_u resembles the p_v it mimics: its length, which is 1 for p_v, and the cosine of the two.
+        # How well a_u resembles what it mimics of p_v: its length, which is 1 for p_v, and the cosine of the two.
         self.add_means("query_mimic_norm", "query_mimic_cosine")
 
     def own_tables(self) -> dict[str, list[tf.keras.layers.Embedding]]:
@@ -117,7 +117,8 @@ class DAT(TwoTower):
         query_mimic = self.record("query_mimic_loss", self.mimic_loss(query_vectors, positives, total))
         item_mimic = self.record("item_mimic_loss", self.mimic_loss(item_vectors, pairs.queries, total))
         self.record("query_mimic_norm", tf.reduce_mean(tf.norm(query_vectors, axis=-1)))
-        cosine = tf.reduce_sum(tf.math.l2_normalize(query_vectors, axis=-1) * positives, axis=-1)
+        target = self.mimic_loss.target_of(positives)
+        cosine = tf.reduce_sum(tf.math.l2_normalize(query_vectors, axis=-1) * target, axis=-1)
         self.record("query_mimic_cosine", tf.reduce_mean(cosine))
         mimic = self.config.mimic.query_weight * query_mimic + self.config.mimic.item_weight * item_mimic
         if self._first_mimicking > 0:

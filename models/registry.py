@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from models.config import ModelConfig
-from models.dat import DAT
-from models.factorization_machine import FactorizationMachine
-from models.features import Encodings
-from models.matrix_factorization import MatrixFactorization
-from models.mind import MIND
-from models.retrieval_model import Catalogue, RetrievalModel
-from models.two_tower import TwoTower
-from models.youtube_dnn import YoutubeDNN
+import importlib
 
-MODELS: dict[str, type[RetrievalModel]] = {
-    "two_tower": TwoTower,
-    "dat": DAT,
-    "youtube_dnn": YoutubeDNN,
-    "mind": MIND,
-    "factorization_machine": FactorizationMachine,
-    "matrix_factorization": MatrixFactorization,
-}
+from models.config import MODELS, ModelConfig
+from models.features import Encodings
+from models.retrieval_model import Catalogue, RetrievalModel
+
+
+def model_class(kind: str) -> type[RetrievalModel]:
+    """The class that `model.kind` names, one of MODELS."""
+    module, name = MODELS[kind].rsplit(".", maxsplit=1)
+    made: type[RetrievalModel] = getattr(importlib.import_module(module), name)
+    return made
 
 
 def build_model(config: ModelConfig, encodings: Encodings, catalogue: Catalogue) -> RetrievalModel:
     """The model that `config.kind` names."""
-    return MODELS[config.kind](config, encodings, catalogue)
+    return model_class(config.kind)(config, encodings, catalogue)

@@ -141,7 +141,7 @@ class RetrievalModel(tfrs.Model):
         return self.record("retrieval_loss", objective_loss(self.config, pairs, temperature))
 
     def num_pairs(self, pairs: Pairs) -> tf.Tensor:
-        """T of the mimic loss, what the objective is a mean over.
+        """T of the mimic loss.
 
         B (S + 1) pairs with sampled_bce, as in the paper, and the hard negatives there are. B rows with
         a softmax: the mimic loss keeps its weight beside it, however many negatives there are or the

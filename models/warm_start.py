@@ -141,7 +141,8 @@ class Base:
 
         Rows of a table go to the row of the same id. A new id of an item or a query starts as the base's row for
         unknown ids where that is trained (`unknown_rate`), other new values as initialised, for the row of their
-        unknown ones is not; momentum and velocity are 0. Buckets of numbers stay in their place: the k-th of n
+        unknown ones is not; momentum and velocity are 0. (In a history's table of its own nothing trains the row of
+        unknown ids, and new items start as it all the same.) Buckets of numbers stay in their place: the k-th of n
         quantiles is the k-th, though its bounds have moved.
 
         Args:

@@ -49,12 +49,16 @@ class MimicLoss(tf.keras.layers.Layer):
         self.normalise = normalise
         self.centre = centre
 
-    def call(self, augmented: tf.Tensor, target: tf.Tensor, num_pairs: int | tf.Tensor) -> tf.Tensor:
+    def target_of(self, outputs: tf.Tensor) -> tf.Tensor:
+        """What is mimicked of the other tower's outputs of all P pairs: float [P, D], both."""
+        if not self.centre:
+            return outputs
+        return tf.math.l2_normalize(outputs - tf.reduce_mean(outputs, axis=0), axis=-1)
+
+    def call(self, augmented: tf.Tensor, outputs: tf.Tensor, num_pairs: int | tf.Tensor) -> tf.Tensor:
         if self.normalise:
             augmented = tf.math.l2_normalize(augmented, axis=-1)
-        if self.centre:
-            target = tf.math.l2_normalize(target - tf.reduce_mean(target, axis=0), axis=-1)
-        return mimic_loss(augmented, target, num_pairs)
+        return mimic_loss(augmented, self.target_of(outputs), num_pairs)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "normalise": self.normalise, "centre": self.centre}

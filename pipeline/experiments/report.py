@@ -76,7 +76,7 @@ def _new_queries(figures: dict[str, Any], grid: dict[str, Any]) -> list[str]:
     rows = list(next(iter(figures["items"].values()))["metrics"])
     lines = [
         f"{SLICE_METRIC} of {figures['rows']:,} held-out rows, had their queries come after training and had so many "
-        "items (their last ones)",
+        "items at most (their last ones)",
         "",
         *_header("items of the query", *rows, f"{grid['reference']} over {grid['baseline']}"),
     ]
@@ -95,9 +95,15 @@ def markdown(results: dict[str, Any], failed: list[str]) -> str:
       failed: one line for each cell that failed.
     """
     grid = results["grid"]
-    held_out = {"last": "the last interaction of each query", "time": "the last tenth of time, every positive counted"}
+    held_out = {
+        ("last", "test"): "the last interaction of each query",
+        ("last", "eval"): "the interaction before the last of each query",
+        ("time", "test"): "the last tenth of time, every positive counted",
+        ("time", "eval"): "the tenth of time before the last, every positive counted",
+    }
+    evaluation = results["evaluation"]
     lines = [
-        f"Held out: {held_out[grid['split']]} ({results['evaluation']}). 5-core, the whole catalogue ranked, seen "
+        f"Held out: {held_out[grid['split'], evaluation]} ({evaluation}). 5-core, the whole catalogue ranked, seen "
         "items left out, ties count against the model.",
         f"Mean ± half of the 95 % interval over seeds (Student's t). Gains: relative, with a paired bootstrap 95 % "
         f"interval over the held-out queries ({RESAMPLES:,} resamples, each row's metric averaged over seeds).",

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from models import features
-from models.config import FeatureSpec
+from models.config import FeatureSpec, Kind
 from models.data import load_catalogue
 from models.features import Encodings
 from models.retrieval_model import RetrievalModel
@@ -73,12 +73,15 @@ def embed_queries(model: RetrievalModel, batches: Iterable[Mapping[str, tf.Tenso
     return np.concatenate([embed(dict(batch)).numpy() for batch in batches])
 
 
-def as_new(columns: Mapping[str, tf.Tensor], encodings: Encodings, items: int) -> dict[str, tf.Tensor]:
-    """The same queries, had they come after training and had so many interactions: unknown, with a short history.
+def as_new(
+    columns: Mapping[str, tf.Tensor], encodings: Encodings, histories: Collection[str], items: int
+) -> dict[str, tf.Tensor]:
+    """The same queries, had they come after training: unknown, and with short histories.
 
     Args:
       columns: what the query tower takes.
       encodings: of the query tower.
+      histories: which of the columns are histories.
       items: the last so many of each history are kept.
     """
     unknown = tf.fill(tf.shape(columns[features.QUERY_INDEX]), tf.constant(encodings.query_rows - 1, tf.int64))
@@ -86,7 +89,7 @@ def as_new(columns: Mapping[str, tf.Tensor], encodings: Encodings, items: int) -
     for e in encodings.query:
         if e.key == encodings.query_id:
             changed[e.key] = tf.fill(tf.shape(unknown), tf.constant(e.missing, tf.int64))
-        elif e.key == encodings.history:
+        elif e.key in histories:
             present = tf.cast(columns[e.key] > 0, tf.int32)
             later = tf.cumsum(present, axis=1, exclusive=True, reverse=True)
             changed[e.key] = tf.where(later < items, columns[e.key], 0)
@@ -135,10 +138,11 @@ def run(job: dict[str, Any]) -> None:
     items = embed_items(model, item_files, settings.negatives)
     rank = held_out.rank(embed_queries(model, batches), items)
     some = held_out.part(NEW_QUERY_ROWS)
-    light = [
-        held_out.rank(embed_queries(model, (as_new(batch, model.encodings, n) for batch in batches)), items, some)
-        for n in NEW_QUERY_ITEMS
-    ]
+    histories = {feature.name for feature in spec.features if feature.kind is Kind.HISTORY}
+    light = []
+    for n in NEW_QUERY_ITEMS:
+        queries = embed_queries(model, (as_new(batch, model.encodings, histories, n) for batch in batches))
+        light.append(held_out.rank(queries, items, some))
     np.savez_compressed(folder / LIGHT, rows=some, rank=np.stack(light))
     write_ranks(folder / "ranks.npz", held_out.query_id.tolist(), held_out.item_id.tolist(), rank)
     result = {

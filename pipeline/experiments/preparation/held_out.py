@@ -13,7 +13,7 @@ from components.retrieval_evaluator.metrics import ranks
 
 FILE = "held_out.npz"
 # Of a cell: `rows`, int64 [R], places among the held-out rows, and `rank`, int64 [len(NEW_QUERY_ITEMS), R], of the same
-# rows with queries that came after training and had so many interactions.
+# rows with queries that came after training and had so many interactions at most.
 LIGHT = "light.npz"
 NEW_QUERY_ITEMS = (0, 1, 2, 5)
 SCORES_AT_ONCE = 4 * 2**20  # 32 MB as float64

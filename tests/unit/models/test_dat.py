@@ -58,6 +58,15 @@ def test_loss_is_the_objective_and_three_weighted_terms(objective: str, pairs: i
     assert parts["mean_loss"] == pytest.approx(loss, rel=1e-6)
 
 
+def test_the_cosine_is_with_what_is_mimicked() -> None:
+    model = dat(mimic={"normalise": True, "centre": True})
+    a_u, p_v, _, _ = vectors_and_targets(model)
+    model.compute_loss(helpers.small_batch())
+    apart = p_v - p_v.mean(axis=0)
+    cosines = (a_u * apart).sum(axis=1) / np.linalg.norm(a_u, axis=1) / np.linalg.norm(apart, axis=1)
+    assert recorded(model)["query_mimic_cosine"] == pytest.approx(cosines.mean(), rel=1e-4)
+
+
 @pytest.mark.parametrize("objective", ["sampled_bce", "sampled_softmax", "in_batch_softmax"])
 def test_mimicking_does_not_depend_on_the_batch_size(objective: str) -> None:
     model = dat(objective=objective)
@@ -87,13 +96,16 @@ def test_alignment_sees_the_positives_categories() -> None:
     batch[features.CANDIDATE_INDEX] = tf.constant([0, 2, 1], tf.int64)
     batch |= {k: tf.concat([v, v], 0) for k, v in batch.items()}
     batch[features.CANDIDATE_INDEX] = tf.constant([0, 2, 1, 3, 0, 2], tf.int64)
-    model = dat()
-    model.compute_loss(batch)
+    model = dat(alignment={"weight": 100.0})
+    loss = float(model.compute_loss(batch))
     columns = {key: tf.constant(column) for key, column in helpers.small_catalogue().columns.items()}
     items = model.item_embeddings({**columns, features.CANDIDATE_INDEX: tf.range(4, dtype=tf.int64)}).numpy()
     even, odd = items[[0, 2, 0, 2]], items[[1, 3]]
     expected = ((np.cov(even.T) - np.cov(odd.T)) ** 2).sum()
-    assert recorded(model)["alignment_loss"] == pytest.approx(expected, rel=1e-4)
+    parts = recorded(model)
+    assert parts["alignment_loss"] == pytest.approx(expected, rel=1e-4)
+    others = parts["retrieval_loss"] + 0.5 * (parts["query_mimic_loss"] + parts["item_mimic_loss"])
+    assert loss - others == pytest.approx(100 * expected, rel=1e-3)
 
 
 PAPER: dict[str, object] = {}

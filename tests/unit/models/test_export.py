@@ -13,8 +13,8 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from models import data, export, features
-from models.config import FeatureSpec, ModelConfig, TrainConfig
-from models.registry import MODELS, build_model
+from models.config import MODELS, FeatureSpec, ModelConfig, TrainConfig
+from models.registry import build_model
 from models.retrieval_model import RetrievalModel
 from serving.index_builder import build_index
 from serving.release import folder_fingerprint, write_release

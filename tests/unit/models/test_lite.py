@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 
 from models import data, export, features, lite
-from models.config import FeatureSpec, ModelConfig, TrainConfig
-from models.registry import MODELS, build_model
+from models.config import MODELS, FeatureSpec, ModelConfig, TrainConfig
+from models.registry import build_model
 from models.retrieval_model import RetrievalModel
 from serving.index_builder import build_index
 from serving.lite_tower import LiteTower

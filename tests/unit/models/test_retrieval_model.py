@@ -25,11 +25,13 @@ ITEMS = np.array([[1.0, 0.0], [0.0, 1.0], [0.8, 0.6], [-1.0, 0.0]], np.float32)
 class Fixed(RetrievalModel):
     """Embeddings by table: queries by index 1..3, items by candidate index."""
 
+    items = ITEMS
+
     def query_embeddings(self, columns: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         return tf.gather(QUERIES, columns[features.QUERY_INDEX] - 1)
 
     def item_embeddings(self, columns: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        return tf.gather(ITEMS, columns[features.CANDIDATE_INDEX])
+        return tf.gather(self.items, columns[features.CANDIDATE_INDEX])
 
 
 def fixed(objective: str, temperature: float, **settings: object) -> Fixed:
@@ -133,6 +135,53 @@ def test_each_objective_takes_the_rows_weights(objective: str) -> None:
     assert of_second > 0
     assert loss(0.0) == pytest.approx(of_first_and_third + of_second, rel=1e-5)
     assert loss(1.0) == pytest.approx(1.25 * of_first_and_third + 5 / 6 * of_second, rel=1e-5)
+
+
+@pytest.mark.parametrize("objective", ["sampled_bce", "sampled_softmax", "in_batch_softmax"])
+def test_how_the_items_are_numbered_is_no_matter(objective: str) -> None:
+    """In the small batch an item's place among the candidates is its number, and here it is not."""
+    numbers = np.array([2, 0, 3, 1])  # of items 0, 1, 2, 3
+    catalogue = dataclasses.replace(helpers.small_catalogue(), log_q=np.log(np.array([0.1, 0.2, 0.3, 0.4], np.float32)))
+    items = np.argsort(numbers)
+
+    class Renumbered(Fixed):
+        pass
+
+    Renumbered.items = ITEMS[items]
+    renumbered = dataclasses.replace(
+        catalogue,
+        columns={key: column[items] for key, column in catalogue.columns.items()},
+        categories=catalogue.categories[items],
+        counts=catalogue.counts[items],
+        log_q=catalogue.log_q[items],
+    )
+    config = ModelConfig(objective=objective, temperature=0.5, category_balance=1.0)
+    batch = with_hard(HARD)
+    other = dict(batch)
+    for key in (features.CANDIDATE_INDEX, features.NEGATIVE_INDICES):
+        other[key] = tf.gather(numbers, batch[key])
+    other[features.HARD_NEGATIVE_INDICES] = tf.constant([[1, -1], [1, 0], [-1, 3]], tf.int64)
+    encodings = helpers.small_encodings()
+    expected = float(Fixed(config, encodings, catalogue).compute_loss(batch))
+    assert float(Renumbered(config, encodings, renumbered).compute_loss(other)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_both_sides_are_told_that_it_is_training() -> None:
+    told = []
+
+    class Watched(Fixed):
+        def query_embeddings(self, columns: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+            told.append(training)
+            return super().query_embeddings(columns)
+
+        def item_embeddings(self, columns: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+            told.append(training)
+            return super().item_embeddings(columns)
+
+    model = Watched(ModelConfig(), helpers.small_encodings(), helpers.small_catalogue())
+    model.compute_loss(helpers.small_batch(), training=True)
+    model.compute_loss(helpers.small_batch())
+    assert told == [True, True, False, False]
 
 
 def with_hard(indices: list[list[int]]) -> dict[str, tf.Tensor]:

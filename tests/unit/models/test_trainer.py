@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 
 from models import trainer
-from models.config import ModelConfig, Objective, TrainConfig, WarmStartConfig
+from models.config import MODELS, ModelConfig, Objective, TrainConfig, WarmStartConfig
 from models.dat import DAT
-from models.registry import MODELS
+from models.registry import model_class
 from tests.unit.models import helpers
 from tests.unit.models.toy import ITEMS, Toy
 
@@ -23,7 +23,7 @@ MODEL = ModelConfig(
     objective="in_batch_softmax", temperature=0.2, share_item_embedding=True, unknown_rate=0.1,
     mimic={"normalise": True, "start": 0.5}, alignment={"weight": 0.01},
 )  # fmt: skip
-LEARNS_BY_GRADIENT = [kind for kind, model in MODELS.items() if model.learns_by_gradient]
+LEARNS_BY_GRADIENT = [kind for kind in MODELS if model_class(kind).learns_by_gradient]
 NOT_LITE = "the query tower is served by the SavedModel alone: feature 'about' is text"
 TRAIN = TrainConfig(epochs=3, batch_size=32, learning_rate=0.01)
 

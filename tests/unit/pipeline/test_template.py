@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from models.config import Feature, ModelConfig, TrainConfig
-from models.registry import MODELS
+from models.config import MODELS, Feature, ModelConfig, TrainConfig
 from pipeline.config import PipelineConfig, load_config
 
 CONFIGS = Path("configs")
