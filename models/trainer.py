@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -141,6 +142,23 @@ def planned_epochs(train: TrainConfig, rows: int) -> int:
     return min(train.epochs, math.ceil(train.max_steps / steps_of_an_epoch(train, rows)))
 
 
+def _embed_as_unknown(model: RetrievalModel, spec: FeatureSpec, items: np.ndarray) -> None:
+    """Gives items the embeddings and augmented vectors that unknown items have.
+
+    What nobody has chosen yet is met in training as a negative alone, and its own rows are pushed away from everybody.
+
+    Args:
+      model: trained, with an `unknown_rate` above 0.
+      spec: the declared features.
+      items: bool [N], which candidates.
+    """
+    for variable, name in zip(model.trainable_variables, warm_start.table_vocabularies(model, spec), strict=True):
+        if name == features.ITEM_VOCABULARY:
+            rows = variable.numpy()
+            rows[1:-1][items] = rows[-1]
+            variable.assign(rows)
+
+
 def train(
     settings: Settings,
     train_files: Sequence[str],
@@ -154,6 +172,9 @@ def train(
     A run that was killed goes on after its last finished epoch, with another order of the rows. Equal
     seeds give equal results up to the order in which parallel sums are rounded. A model that does not
     learn by gradient is solved at once, without epochs, checkpoints or TensorBoard.
+
+    With an `unknown_rate` items without a train row end as unknown ones, but for those that the model which training
+    goes on from knew.
 
     Args:
       settings: what to train and how; its run_folder keeps the checkpoints, which stay.
@@ -208,6 +229,12 @@ def train(
         verbose=0,
         callbacks=[StopOnBadLoss(), Progress(), SaveEpoch(checkpoints), *callbacks],
     )
+    unchosen = catalogue.counts == 0
+    if base is not None:
+        unchosen &= ~base.knows_items(transform_output)
+    if settings.model.unknown_rate > 0 and unchosen.any():
+        _embed_as_unknown(model, settings.spec, unchosen)
+        progress.info("%d new items without an interaction are embedded as unknown ones", unchosen.sum())
     return model
 
 

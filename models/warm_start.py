@@ -175,6 +175,11 @@ class Base:
             assign(velocities, "velocities", fresh=False)
             optimizer.iterations.assign(reader.get_tensor("iterations/.ATTRIBUTES/VARIABLE_VALUE"))
 
+    def knows_items(self, transform_output: tft.TFTransformOutput) -> np.ndarray:
+        """bool [N], by candidate index: whether the base had a row of its own for the item."""
+        known = {*self._ids(ITEM_VOCABULARY)} if ITEM_VOCABULARY in self.vocabularies else set()
+        return np.array([identity in known for identity in transform_output.vocabulary_by_name(ITEM_VOCABULARY)], bool)
+
     def _ids(self, name: str) -> list[bytes]:
         with tf.io.gfile.GFile(f"{self.folder}/{name}", "rb") as file:
             text = file.read()

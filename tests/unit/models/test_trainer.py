@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from models import trainer
+from models import trainer, warm_start
 from models.config import MODELS, ModelConfig, Objective, TrainConfig, WarmStartConfig
 from models.dat import DAT
+from models.features import ITEM_VOCABULARY
 from models.registry import model_class
+from models.retrieval_model import Catalogue, RetrievalModel
 from tests.unit.models import helpers
 from tests.unit.models.toy import ITEMS, Toy
 
@@ -133,9 +135,49 @@ def test_a_cold_run_is_told_its_steps_and_one_that_goes_on_is_not(
     files = [[str(file) for file in folder.iterdir()] for folder in (toy.train, toy.items)]
     trainer.train(settings, *files, toy.transform_output, [])
     assert told == [27]  # 300 rows are nine full batches of 32, three times
-    earlier = SimpleNamespace(folder="earlier", apply=lambda *given, **more: None)
+    everything = np.ones(len(ITEMS), bool)
+    earlier = SimpleNamespace(folder="earlier", apply=lambda *given, **more: None, knows_items=lambda graph: everything)
     trainer.train(settings, *files, toy.transform_output, [], earlier)  # type: ignore[arg-type]
     assert told == [27]
+
+
+@pytest.mark.parametrize("kind", ["dat", "factorization_machine", "youtube_dnn"])
+@pytest.mark.parametrize(
+    ("rate", "known", "as_unknown"), [(0.1, None, [3, 7]), (0.1, [7], [3]), (0.1, [3, 7], []), (0.0, None, [])]
+)
+def test_what_nobody_has_chosen_ends_as_unknown(
+    kind: str,
+    rate: float,
+    known: list[int] | None,
+    as_unknown: list[int],
+    toy: Toy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`known`: candidates without a train row that the model which training goes on from knew; None: a cold run."""
+    load = trainer.data.load_catalogue
+
+    def without_two(*given: object) -> Catalogue:
+        catalogue = load(*given)
+        catalogue.counts[[3, 7]] = 0
+        return catalogue
+
+    monkeypatch.setattr(trainer.data, "load_catalogue", without_two)
+    monkeypatch.setattr(RetrievalModel, "fit", lambda model, batches, **more: None)
+    config = MODEL.model_copy(update={"kind": kind, "unknown_rate": rate})
+    train = TRAIN.model_copy(update={"warm_start": WarmStartConfig()})
+    settings = trainer.Settings.parse(toy.fn_args(tmp_path, config, train).custom_config)
+    files = [[str(file) for file in folder.iterdir()] for folder in (toy.train, toy.items)]
+    knows = np.isin(np.arange(len(ITEMS)), known or [])
+    earlier = SimpleNamespace(folder="earlier", apply=lambda *given, **more: None, knows_items=lambda graph: knows)
+    model = trainer.train(settings, *files, toy.transform_output, [], None if known is None else earlier)  # type: ignore[arg-type]
+    names = warm_start.table_vocabularies(model, settings.spec)
+    tables = [v.numpy() for v, name in zip(model.trainable_variables, names, strict=True) if name == ITEM_VOCABULARY]
+    # The id's and the augmented vectors; factors and weights; the output vectors.
+    assert len(tables) == {"dat": 2, "factorization_machine": 2, "youtube_dnn": 1}[kind]
+    for table in tables:
+        same = (table[1:-1] == table[-1]).all(axis=1)
+        assert np.flatnonzero(same).tolist() == as_unknown
 
 
 def progress_told(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -139,6 +139,16 @@ def test_every_table_and_its_slots_are_aligned_by_id_and_the_rest_is_copied(
     assert int(optimizer.iterations) == 1
 
 
+def test_which_items_the_earlier_model_knew(tmp_path: Path) -> None:
+    old, optimizer = built(config("dat"), 1)
+    base = warm_start.find_start(saved(old, optimizer, tmp_path), SPEC, config("dat")).base
+    assert base is not None
+    graph = Graph(NEW_ITEMS, NEW_USERS)
+    assert base.knows_items(graph).tolist() == [True, False, True, False]  # type: ignore[arg-type]  # c x a y
+    without_a_table = dataclasses.replace(base, vocabularies=("", "genres_values"))
+    assert without_a_table.knows_items(graph).tolist() == [False] * 4  # type: ignore[arg-type]
+
+
 def test_the_optimizer_can_start_anew(tmp_path: Path) -> None:
     old, old_optimizer = built(config("dat"), 1)
     step(old, old_optimizer)
