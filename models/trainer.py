@@ -234,7 +234,7 @@ def train(
         unchosen &= ~base.knows_items(transform_output)
     if settings.model.unknown_rate > 0 and unchosen.any():
         _embed_as_unknown(model, settings.spec, unchosen)
-        progress.info("%d new items without an interaction are embedded as unknown ones", unchosen.sum())
+        progress.info("%d items without an interaction are embedded as unknown ones", unchosen.sum())
     return model
 
 

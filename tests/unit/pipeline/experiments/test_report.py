@@ -13,7 +13,7 @@ from pipeline.experiments.exchange import ExchangeError, write_ranks
 from pipeline.experiments.plan import Cell, Plan, make_plan
 from pipeline.experiments.plots import write_plots
 from pipeline.experiments.preparation.held_out import HeldOut
-from pipeline.experiments.report import write_report
+from pipeline.experiments.report import markdown, write_report
 from pipeline.experiments.results import collect, slices
 from tests.unit.pipeline.experiments.toy import write_toy
 
@@ -150,6 +150,21 @@ def test_before_anything_is_finished(plan: Plan, tmp_path: Path) -> None:
     assert set(results["datasets"]["toy"]["table"]) == {"most popular"}
     files = write_report(results, [], tmp_path / "report")
     assert [file.name for file in files] == ["table.md", "results.json"]
+
+
+@pytest.mark.parametrize(
+    ("split", "evaluation", "held_out"),
+    [
+        ("last", "test", "the last interaction of each query"),
+        ("last", "eval", "the interaction before the last of each query"),
+        ("time", "test", "the last tenth of time, every positive counted"),
+        ("time", "eval", "the tenth of time before the last, every positive counted"),
+    ],
+)
+def test_the_table_says_what_was_held_out(split: str, evaluation: str, held_out: str, plan: Plan) -> None:
+    results = collect(plan)
+    results["grid"]["split"], results["evaluation"] = split, evaluation
+    assert markdown(results, []).startswith(f"Held out: {held_out} ({evaluation}). 5-core, ")
 
 
 def test_a_sweep_that_is_finished_waits_for_its_data_set(plan: Plan) -> None:
