@@ -154,9 +154,8 @@ def _embed_as_unknown(model: RetrievalModel, spec: FeatureSpec, items: np.ndarra
     """
     for variable, name in zip(model.trainable_variables, warm_start.table_vocabularies(model, spec), strict=True):
         if name == features.ITEM_VOCABULARY:
-            rows = variable.numpy()
-            rows[1:-1][items] = rows[-1]
-            variable.assign(rows)
+            rows = np.flatnonzero(items) + 1
+            variable.scatter_update(tf.IndexedSlices(tf.repeat(variable[-1:], len(rows), axis=0), rows))
 
 
 def train(
@@ -229,12 +228,13 @@ def train(
         verbose=0,
         callbacks=[StopOnBadLoss(), Progress(), SaveEpoch(checkpoints), *callbacks],
     )
-    unchosen = catalogue.counts == 0
-    if base is not None:
-        unchosen &= ~base.knows_items(transform_output)
-    if settings.model.unknown_rate > 0 and unchosen.any():
-        _embed_as_unknown(model, settings.spec, unchosen)
-        progress.info("%d items without an interaction are embedded as unknown ones", unchosen.sum())
+    if settings.model.unknown_rate > 0:
+        unchosen = catalogue.counts == 0
+        if base is not None:
+            unchosen &= ~base.knows_items(transform_output)
+        if unchosen.any():
+            _embed_as_unknown(model, settings.spec, unchosen)
+            progress.info("%d items without an interaction are embedded as unknown ones", unchosen.sum())
     return model
 
 

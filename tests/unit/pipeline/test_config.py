@@ -106,6 +106,9 @@ def test_the_tree_is_frozen(tmp_path: Path) -> None:
             "guess",
             "model.objective: input should be 'sampled_bce', 'sampled_softmax' or 'in_batch",
         ),
+        (("model", "kind"), "dta", "model.kind: no model is called 'dta'; there is: dat, two_tower, "),
+        (("model", "kind"), ["dat"], "model.kind: input should be a valid string"),
+        (("model", "kind"), None, "model.kind: input should be a valid string (given: None)"),
         (("model",), {"kind": "mind"}, "model.kind mind needs a feature of kind history"),
         (
             ("model",),
