@@ -54,7 +54,8 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]])
       columns: the header.
       rows: as many values each as columns.
     """
-    temporary = path.with_name(f".tmp-{path.name}")
+    # The process in the name: the same data set asked for twice at once is written twice, each time whole.
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
     with temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import importlib
 import io
+import os
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,22 @@ def test_movielens_becomes_three_csv_files(tmp_path: Path, monkeypatch: pytest.M
     )
     assert (tmp_path / "ml" / "users.csv").read_text().splitlines()[1] == "007,24,M,spy,0"
     assert sorted(p.name for p in (tmp_path / "ml").iterdir()) == ["interactions.csv", "items.csv", "users.csv"]
+
+
+def test_two_processes_may_write_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "items.csv"
+
+    def rows() -> Iterator[list[str]]:
+        yield ["a"]
+        with monkeypatch.context() as other:
+            other.setattr(os, "getpid", lambda: -1)
+            files.write_csv(path, ["item_id"], [["b"]])
+        assert path.read_text() == "item_id\nb\n"
+        yield ["c"]
+
+    files.write_csv(path, ["item_id"], rows())
+    assert path.read_text() == "item_id\na\nc\n"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_ta_feng_becomes_three_csv_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
