@@ -324,11 +324,11 @@ def experiment(
 
 
 @app.command()
-def demo(config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Go the whole way once: download MovieLens-100K, run, serve, ask. What `make demo` does."""
+def demo() -> None:
+    """Go the whole way with configs/movielens.yaml: download MovieLens-100K, run, serve, ask. As `make demo` does."""
     from pipeline.demo import run_demo
 
-    run_demo(config)
+    run_demo(DEFAULT_CONFIG)
 
 
 def _by_attribute(option: str, given: list[str] | None) -> dict[str, list[str]]:

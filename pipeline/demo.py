@@ -15,7 +15,7 @@ from pipeline.datasets import movielens
 from pipeline.report import print_recommendations, print_run
 from pipeline.run import RunError, run_pipeline
 from pipeline.terminal import plain_console
-from serving.client import RetrievalClient
+from serving.client import RetrievalClient, RetrievalError
 
 _QUERIES = ("42", "196", "405")
 
@@ -45,12 +45,14 @@ def run_demo(config_file: Path) -> None:
     """Downloads MovieLens-100K if need be, runs the pipeline, serves the release and asks it over gRPC.
 
     Raises:
-      RunError: a component failed, the model was not blessed, or the server did not start.
+      IngestionError: a part of the data is there and another is missing, or is not what the configuration says.
+      RunError: a component failed, the model was not blessed, or the server did not start or answer.
     """
     console = plain_console()
     config = load_config(config_file)
     folder = Path(config.data.interactions.files).parent
-    if not all((folder / name).exists() for name in ("interactions.csv", "items.csv", "users.csv")):
+    # One that is there may be the user's own: what is missing beside it is told by the check.
+    if not any((folder / name).exists() for name in ("interactions.csv", "items.csv", "users.csv")):
         console.print(f"Downloading MovieLens-100K into {folder}")
         movielens(folder)
     check_inputs(config.ingestion(0))
@@ -59,10 +61,13 @@ def run_demo(config_file: Path) -> None:
     if result.release is None:
         raise RunError("the model was not blessed, so there is no new release to serve")
     shown = [*config.data.items.show, config.data.items.category]
-    with _server(config_file, result.log) as address, RetrievalClient(address) as client:
-        for query in _QUERIES:
-            answer = client.recommend(query_id=query, k=10, exclude_seen=True, item_features=shown)
-            print_recommendations(query, answer, shown)
+    try:
+        with _server(config_file, result.log) as address, RetrievalClient(address) as client:
+            for query in _QUERIES:
+                answer = client.recommend(query_id=query, k=10, exclude_seen=True, item_features=shown)
+                print_recommendations(query, answer, shown)
+    except RetrievalError as e:
+        raise RunError(f"the server did not answer: {e}") from e
     print(
         "Try next (source .venv/bin/activate first):\n"
         f"  python -m pipeline serve --config {config_file}\n"
