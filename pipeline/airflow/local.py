@@ -22,10 +22,13 @@ from typing import Any
 
 from pipeline.config import ConfigError, load_config
 
-_DAG_FILE = """\
-from pipeline.airflow.dag import make_dag
+_DAG_HEAD = (
+    "# Written by `python -m pipeline.airflow.local`, which removes it when it is started without this pipeline.\n"
+)
+_DAG_FILE = f"""\
+{_DAG_HEAD}from pipeline.airflow.dag import make_dag
 
-dag = make_dag({config!r}, folder={folder!r}{command})
+dag = make_dag({{config!r}}, folder={{folder!r}}{{command}})
 """
 # What `airflow standalone` does; `airflow users create` would show the password in the list of processes.
 _CREATE_USER = """\
@@ -72,6 +75,8 @@ def environment(home: Path, database: str, port: int) -> dict[str, str]:
 def write_dag_files(home: Path, configs: Sequence[Path], folder: Path, command: Sequence[str] | None = None) -> None:
     """Writes one DAG file for each configuration, so that a broken one takes no other pipeline down.
 
+    Those that it wrote before for other pipelines are removed; files that it did not write are left alone.
+
     Args:
       home: AIRFLOW_HOME.
       configs: YAML files.
@@ -79,8 +84,10 @@ def write_dag_files(home: Path, configs: Sequence[Path], folder: Path, command: 
       command: instead of this environment's command line.
 
     Raises:
-      ConfigError: a configuration is not valid or has no schedule, or two have one name.
+      ConfigError: a configuration is not valid or has no schedule, or two have one name, or a file of its name is
+        there that this did not write.
     """
+    dags = home / "dags"
     files: dict[str, str] = {}
     for config in configs:
         loaded = load_config(folder / config)
@@ -88,15 +95,23 @@ def write_dag_files(home: Path, configs: Sequence[Path], folder: Path, command: 
             raise ConfigError(f"{config}: schedule: missing, but a DAG needs it")
         if loaded.name in files:
             raise ConfigError(f"{config}: name: there is another pipeline {loaded.name!r}")
+        file = dags / f"{loaded.name}.py"
+        if file.exists() and not _is_ours(file):
+            raise ConfigError(
+                f"{config}: name: {file} is not of this program's making; remove it or choose another name"
+            )
         given = "" if command is None else f", command={list(command)!r}"
         files[loaded.name] = _DAG_FILE.format(config=str(config), folder=str(folder), command=given)
-    dags = home / "dags"
     dags.mkdir(parents=True, exist_ok=True)
     for old in dags.glob("*.py"):
-        if old.stem not in files:
+        if old.stem not in files and _is_ours(old):
             old.unlink()
     for name, text in files.items():
         (dags / f"{name}.py").write_text(text, encoding="utf-8")
+
+
+def _is_ours(file: Path) -> bool:
+    return file.read_bytes().startswith(_DAG_HEAD.encode())
 
 
 class Database:

@@ -19,16 +19,23 @@ from tests.unit.pipeline.airflow.test_process import wait_until_gone
 DAILY = {"start": date(2000, 11, 8)}
 
 
-def test_a_dag_file_for_each_pipeline_and_none_of_before(write_config: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_dag_file_for_each_pipeline_and_none_of_ours_from_before(
+    write_config: Callable[..., Path], tmp_path: Path
+) -> None:
     folder = write_config(DAILY).parent
     other = folder / "other.yaml"
     other.write_text((folder / "c.yaml").read_text().replace("name: ta_feng\n", "name: other\n"))
     home = tmp_path / "home"
     (home / "dags").mkdir(parents=True)
-    (home / "dags" / "gone.py").touch()
+    (home / "dags" / "payroll.py").write_text("import airflow\n")
+    write_dag_files(home, [Path("c.yaml")], folder)
+    (home / "dags" / "ta_feng.py").rename(home / "dags" / "gone.py")
     write_dag_files(home, [Path("c.yaml"), Path("other.yaml")], folder)
-    assert sorted(p.name for p in (home / "dags").iterdir()) == ["other.py", "ta_feng.py"]
-    assert (home / "dags" / "other.py").read_text() == (
+    assert sorted(p.name for p in (home / "dags").iterdir()) == ["other.py", "payroll.py", "ta_feng.py"]
+    assert (home / "dags" / "payroll.py").read_text() == "import airflow\n"
+    head, rest = (home / "dags" / "other.py").read_text().split("\n", 1)
+    assert head.startswith("# Written by `python -m pipeline.airflow.local`")
+    assert rest == (
         "from pipeline.airflow.dag import make_dag\n\n"
         f"dag = make_dag('other.yaml', folder='{folder}')\n"
     )  # fmt: skip
@@ -38,6 +45,16 @@ def test_two_pipelines_of_one_name_are_refused(write_config: Callable[..., Path]
     folder = write_config(DAILY).parent
     with pytest.raises(ConfigError, match=r"c\.yaml: name: there is another pipeline 'ta_feng'"):
         write_dag_files(tmp_path / "home", [Path("c.yaml"), Path("c.yaml")], folder)
+
+
+def test_a_file_of_somebody_elses_is_not_overwritten(write_config: Callable[..., Path], tmp_path: Path) -> None:
+    folder = write_config(DAILY).parent
+    file = tmp_path / "home" / "dags" / "ta_feng.py"
+    file.parent.mkdir(parents=True)
+    file.write_text("import airflow\n")
+    with pytest.raises(ConfigError, match=r"c\.yaml: name: .*ta_feng\.py is not of this program's making"):
+        write_dag_files(tmp_path / "home", [Path("c.yaml")], folder)
+    assert file.read_text() == "import airflow\n"
 
 
 def test_a_configuration_without_a_schedule_is_refused(write_config: Callable[..., Path], tmp_path: Path) -> None:
