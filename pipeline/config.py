@@ -157,6 +157,9 @@ class PipelineConfig(Frozen):
         return self.home / "releases"
 
 
+_KEY_TAGS = ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge")  # merge: <<
+
+
 class _UniqueKeyLoader(yaml.SafeLoader):
     """Refuses a mapping that has a key twice, where YAML would silently take the last, and keys that are no text; says
     in which line a value stands that cannot be made."""
@@ -169,6 +172,10 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 raise yaml.composer.ComposerError(
                     None, None, "a key must be a word, not a list or mapping", key.start_mark
                 )
+            if key.tag not in _KEY_TAGS:
+                raise yaml.composer.ComposerError(
+                    None, None, f"key {key.value!r} is not text to YAML: quote it", key.start_mark
+                )
             if key.value in seen:
                 raise yaml.composer.ComposerError(None, None, f"key {key.value!r} stands twice", key.start_mark)
             seen.add(key.value)
@@ -179,6 +186,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except ValueError as e:  # of what looks like a date and is none, 2026-02-30
             raise yaml.constructor.ConstructorError(None, None, f"{node.value}: {e}", node.start_mark) from e
+        except (AttributeError, KeyError, TypeError) as e:  # of a tag that the value does not suit, !!bool maybe
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(None, None, f"{node.value} is no {kind}", node.start_mark) from e
 
 
 # Pydantic puts the chosen member of a tagged union into an error's place; users don't write it.
