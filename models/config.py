@@ -20,6 +20,7 @@ RESERVED_NAMES = frozenset(
         "hard_negative_indices",
         "item_count",
         "seen_items",
+        "self",  # tf.function takes no input of this name
         "query_vectors",
     }
 )

@@ -17,7 +17,17 @@ from components.item_indexer.config import IndexConfig
 from components.negative_sampler.config import NegativesConfig
 from components.retrieval_evaluator.config import EvaluationConfig
 from components.span_gate.config import GatesConfig, distances
-from models.config import FEATURE_NAME, Feature, FeatureSpec, Frozen, Kind, ModelConfig, Side, TrainConfig
+from models.config import (
+    FEATURE_NAME,
+    RESERVED_NAMES,
+    Feature,
+    FeatureSpec,
+    Frozen,
+    Kind,
+    ModelConfig,
+    Side,
+    TrainConfig,
+)
 from models.feature_checks import check_features
 from pipeline.airflow.config import ScheduleConfig
 from serving.config import ServingConfig
@@ -121,7 +131,8 @@ class PipelineConfig(Frozen):
         def name(side: Side, column: str, otherwise: str) -> str:
             declared = next((f.name for f in self.features if f.kind is Kind.ID and f.side is side), None)
             # TensorFlow's signatures have no inputs called "Item No".
-            return declared or (column if re.match(FEATURE_NAME, column) else otherwise)
+            fits = re.match(FEATURE_NAME, column) and column not in RESERVED_NAMES
+            return declared or (column if fits else otherwise)
 
         return FeatureSpec(
             query_id=name(Side.QUERY, self.data.interactions.query_id, "query_id"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import date, datetime, timezone
+from pathlib import PurePath
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from models.config import FeatureSpec, Frozen, NonNegativeInt, PositiveInt, Share
 
@@ -16,20 +17,24 @@ DATE_PARTS = {"{YYYY}": "%Y", "{MM}": "%m", "{DD}": "%d"}
 _PLACEHOLDER_AT_WILDCARD = re.compile(r"[*?\]]\{SPAN\}|\{SPAN\}[*?\[0-9]|[0-9]\{SPAN\}")
 
 
+def _names_files(pattern: str) -> str:
+    if not PurePath(pattern).name:
+        raise ValueError("expected a file's name or a pattern of it")
+    if _PLACEHOLDER_AT_WILDCARD.search(pattern):
+        raise ValueError("{SPAN} must not touch a wildcard or a digit: span 1 would match the files of span 10 too")
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_names_files)]
+
+
 class FileConfig(Frozen):
     """Where rows come from."""
 
     # Path or pattern (*, ?); {SPAN} is replaced by the span's number, {YYYY}, {MM} and {DD} by its day.
-    files: Annotated[str, Field(min_length=1)]
+    files: Pattern
     format: Literal["csv", "parquet", "tfrecord"] = "csv"  # csv: .gz is unpacked; tfrecord: of tf.Examples
     delimiter: Annotated[str, Field(min_length=1, max_length=1)] = ","  # csv only
-
-    @field_validator("files")
-    @classmethod
-    def _span_stands_alone(cls, files: str) -> str:
-        if _PLACEHOLDER_AT_WILDCARD.search(files):
-            raise ValueError("{SPAN} must not touch a wildcard or a digit: span 1 would match the files of span 10 too")
-        return files
 
 
 class InteractionFiles(FileConfig):
@@ -37,7 +42,7 @@ class InteractionFiles(FileConfig):
     item_id: str
     timestamp: str
     timestamp_format: str = "unix_seconds"  # unix_seconds, unix_milliseconds, iso8601, or a strptime pattern (UTC)
-    ready: str | None = None  # pattern of a file that says that a span is complete, as {SPAN}/_SUCCESS
+    ready: Pattern | None = None  # pattern of a file that says that a span is complete, as {SPAN}/_SUCCESS
 
     @field_validator("timestamp_format")
     @classmethod
@@ -61,6 +66,14 @@ class ItemFiles(FileConfig):
     id: str
     category: str
     show: tuple[str, ...] = Field(default=(), strict=False)  # further columns a recommendation may return, as text
+
+    @field_validator("show")
+    @classmethod
+    def _each_once(cls, show: tuple[str, ...]) -> tuple[str, ...]:
+        twice = [column for column in show if show.count(column) > 1]
+        if twice:
+            raise ValueError(f"{twice[0]!r} stands twice")
+        return show
 
 
 class QueryFiles(FileConfig):
@@ -153,7 +166,8 @@ class DataConfig(Frozen):
     @model_validator(mode="after")
     def _spans_have_files_of_their_own(self) -> DataConfig:
         by_span = isinstance(self.split, SplitBySpan)
-        if by_span and not any(name in self.interactions.files for name in ("{SPAN}", "{DD}")):
+        files = self.interactions.files
+        if by_span and "{SPAN}" not in files and not all(name in files for name in DATE_PARTS):
             raise ValueError(
                 "split by span needs {SPAN} or {YYYY}, {MM} and {DD} in interactions.files: a span's rows are those "
                 "of its files"

@@ -64,19 +64,21 @@ def physical_lines(stream: BinaryIO, max_bytes: int, chunk_bytes: int = CHUNK_BY
         yield rest, False
 
 
-def split_fields(line: str, delimiter: str, more: Callable[[], str | None]) -> list[str]:
+def split_fields(line: str, delimiter: str, more: Callable[[], str | None], columns: int | None) -> list[str]:
     """Splits one record.
 
     Args:
       line: its first line, with the newline.
       delimiter: one character.
       more: gives the next line while a quoted field is open; None when there is none.
+      columns: how many fields a record has; None if that is not known yet.
 
     Returns:
       The fields, unquoted.
 
     Raises:
-      BadValue: "unclosed_quote", or "bad_quotes" where text follows a closing quote.
+      BadValue: "unclosed_quote", also where a field is open after the line that belongs to no column, or "bad_quotes"
+        where text follows a closing quote.
     """
     fields: list[str] = []
     position = 0
@@ -88,7 +90,8 @@ def split_fields(line: str, delimiter: str, more: Callable[[], str | None]) -> l
                 end = line.find('"', position)
                 if end < 0:
                     parts.append(line[position:])
-                    following = more()
+                    # Where every line leaves a quote open, each would else be read on to the end of the file.
+                    following = None if columns is not None and len(fields) >= columns else more()
                     if following is None:
                         raise BadValue("unclosed_quote")
                     line, position = following, 0
@@ -217,7 +220,7 @@ class CsvReader:
             return read[0].decode(errors="surrogateescape")
 
         try:
-            fields = split_fields(line, self._delimiter, more)
+            fields = split_fields(line, self._delimiter, more, columns)
             whole = line + "".join(more_line.decode(errors="replace") for more_line, _ in taken)
             record = self._record(number, fields, _without_newline(whole), columns)
         except BadValue as error:

@@ -12,6 +12,7 @@ from components.ingestion.errors import IngestionError
 from components.ingestion.records import Record
 
 BATCH_ROWS = 4096
+_BROKEN = object()  # instead of a text that is not UTF-8
 
 
 def _damaged(path: str, error: Exception) -> IngestionError:
@@ -56,7 +57,10 @@ def read_parquet(path: str, columns: Sequence[str]) -> Iterator[Record]:
                 by_column = [_values(batch.column(batch.schema.get_field_index(column))) for column in columns]
                 for values in zip(*by_column, strict=True):
                     number += 1
-                    yield Record(number, values, None, None)
+                    if any(value is _BROKEN for value in values):
+                        yield Record(number, None, None, "broken_encoding")
+                    else:
+                        yield Record(number, values, None, None)
         except (pa.ArrowInvalid, OSError) as error:
             raise _damaged(path, error) from None
 
@@ -70,11 +74,20 @@ def _values(column: pa.Array) -> list[object]:
             values = column.cast(pa.timestamp("us"), safe=column.type.unit != "ns").to_pylist()
         else:
             values = column.to_pylist()
+    except UnicodeDecodeError:  # Arrow checks no text that it reads
+        values = [_text(text) for text in column]
     except (OverflowError, pa.ArrowInvalid):
         if not pa.types.is_temporal(column.type):
             raise
         values = [_moment(moment) for moment in column]
     return values
+
+
+def _text(text: pa.Scalar) -> object:
+    try:
+        return text.as_py()
+    except UnicodeDecodeError:
+        return _BROKEN
 
 
 def _moment(moment: pa.Scalar) -> object:

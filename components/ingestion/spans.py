@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 from components.ingestion.config import DATE_PARTS, DataConfig, SplitBySpan
+from components.ingestion.errors import IngestionError
 
 
 def spans(data: DataConfig, span: int) -> list[int]:
@@ -17,10 +18,20 @@ def spans(data: DataConfig, span: int) -> list[int]:
 
 
 def day_of(split: SplitBySpan, span: int) -> date | None:
-    """The day of a span; None where the spans are no days."""
+    """The day of a span; None where the spans are no days.
+
+    Raises:
+      IngestionError: there is no such day.
+    """
     if split.first_day is None:
         return None
-    return split.first_day + timedelta(days=span - split.first_span)
+    try:
+        return split.first_day + timedelta(days=span - split.first_span)
+    except OverflowError:
+        raise IngestionError(
+            f"--span: {span} is no day: spans are counted in days from {split.first_day}, which is span "
+            f"{split.first_span} (data.split.first_day)"
+        ) from None
 
 
 def file_pattern(files: str, data: DataConfig, span: int) -> str:

@@ -25,6 +25,8 @@ def _examples(path: str) -> Iterator[tf.train.Example | None]:
                 yield None
     except tf.errors.DataLossError as error:
         raise IngestionError(f"{path}: damaged TFRecord file: {error.message.splitlines()[0]}") from None
+    except tf.errors.OpError as error:
+        raise OSError(f"{path}: {error.message.splitlines()[0]}") from error
 
 
 def describe(path: str) -> tuple[list[str], bool]:
@@ -32,6 +34,7 @@ def describe(path: str) -> tuple[list[str], bool]:
 
     Raises:
       IngestionError: the file is damaged.
+      OSError: the file system refuses it.
     """
     columns: set[str] = set()
     rows = 0
@@ -54,6 +57,7 @@ def read_tfrecord(path: str, columns: Sequence[str]) -> Iterator[Record]:
 
     Raises:
       IngestionError: the file is damaged.
+      OSError: the file system refuses it.
     """
     for number, example in enumerate(_examples(path), start=1):
         if example is None:

@@ -129,6 +129,7 @@ def test_the_tree_is_frozen(tmp_path: Path) -> None:
         (("features", 2), {"name": "age", "kind": "number", "side": "query"}, "data.queries names no file"),
         (("features", 2), {"name": "other", "kind": "id", "side": "item"}, "must be the id column 'item'"),
         (("features", 2), {"name": "query_key", "kind": "text", "side": "item"}, "name is reserved"),
+        (("features", 2), {"name": "self", "kind": "number", "side": "query"}, "name is reserved"),
         (("features", 2), {"name": "h", "kind": "history", "side": "item"}, "side must be query"),
         (
             ("features", 2),

@@ -47,6 +47,13 @@ def _config(folder: Path, *ids: dict[str, str]) -> PipelineConfig:
     return validate(PipelineConfig, tree, "c.yaml")
 
 
+def test_a_column_whose_name_no_served_value_can_have(tmp_path: Path) -> None:
+    tree = _config(tmp_path, ID_FEATURES[1]).model_dump(mode="json", exclude_defaults=True)
+    tree["data"]["interactions"]["query_id"] = "self"
+    tree["data"]["queries"]["id"] = "seen_items"
+    assert validate(PipelineConfig, tree, "c.yaml").feature_spec.query_id == "query_id"
+
+
 def test_ids_are_called_like_their_features(tmp_path: Path) -> None:
     config = _config(tmp_path, *ID_FEATURES)
     ingestion = config.ingestion(0)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.ingestion.csv_reader import CsvReader, physical_lines
-from components.ingestion.errors import IngestionError
+from components.ingestion.csv_reader import CsvReader, physical_lines, split_fields
+from components.ingestion.errors import BadValue, IngestionError
 from tests.unit.components.ingestion.helpers import write
 
 
@@ -85,6 +85,17 @@ def test_an_unclosed_quote_reads_ahead_no_further_than_a_row_may_be_long(tmp_pat
         (4, ["2", "3"]),
         (5, "unclosed_quote"),
     ]
+
+
+def test_where_every_line_leaves_a_quote_open_none_is_read_far_ahead() -> None:
+    # Two fields that are over, and a third that is open: the line after it would be the fourth field's.
+    asked = []
+    with pytest.raises(BadValue, match=r"^unclosed_quote$"):
+        split_fields('a","b","c\n', ",", lambda: asked.append(1) or 'a","b","c\n', columns=3)
+    assert len(asked) == 1
+    with pytest.raises(BadValue, match=r"^unclosed_quote$"):
+        split_fields('1,2,3,"c\n', ",", lambda: pytest.fail("it read on"), columns=3)
+    assert split_fields('1,2,"c\n', ",", lambda: 'd"\n', columns=3) == ["1", "2", "c\nd"]
 
 
 def test_wrong_column_count(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+from pydantic import ValidationError
 
+from components.ingestion import tfrecord_reader
 from components.ingestion.checks import check_inputs
-from components.ingestion.config import IngestionConfig
+from components.ingestion.config import IngestionConfig, ItemFiles
 from components.ingestion.errors import IngestionError
 from components.ingestion.fingerprint import input_fingerprint
 from components.ingestion.inputs import input_files
@@ -201,6 +203,17 @@ def test_tfrecord_columns_and_damage(tmp_path: Path) -> None:
     ]
     assert found[4].startswith(f"data.queries.files: {tmp_path}/queries.tfrecord: damaged TFRecord file: ")
     assert len(found) == 5
+
+
+def test_a_tfrecord_file_that_is_gone_is_the_file_systems_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"gone\.tfrecord"):
+        tfrecord_reader.describe(str(tmp_path / "gone.tfrecord"))
+
+
+def test_a_shown_column_that_stands_twice(tmp_path: Path) -> None:
+    items = make_config(write_csv(tmp_path)).data.items.model_dump(mode="json") | {"show": ["title", "kind", "title"]}
+    with pytest.raises(ValidationError, match="'title' stands twice"):
+        ItemFiles.model_validate(items)
 
 
 def test_the_fingerprint_is_of_what_is_in_the_files(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from components.ingestion.checks import check_inputs
-from components.ingestion.config import IngestionConfig
+from components.ingestion.config import IngestionConfig, InteractionFiles
 from components.ingestion.errors import IngestionError
 from components.ingestion.fingerprint import input_fingerprint
 from components.ingestion.spans import interaction_patterns, missing
@@ -69,8 +69,28 @@ def test_a_pattern_that_matches_other_spans_too_is_refused(folder: Path, files: 
 
 
 def test_a_split_by_span_needs_a_file_for_each(folder: Path) -> None:
-    with pytest.raises(ValidationError, match=r"split by span needs \{SPAN\} or"):
-        by_span(folder, 3, files="all.csv")
+    for files in ("all.csv", "{DD}.csv", "{YYYY}/{DD}.csv"):  # the 1st of each month would be one file
+        with pytest.raises(ValidationError, match=r"split by span needs \{SPAN\} or"):
+            by_span(folder, 3, files=files, first_day="2026-12-30")
+
+
+def test_a_markers_pattern_is_held_to_the_same(folder: Path) -> None:
+    with pytest.raises(ValidationError, match="span 1 would match the files of span 10 too"):
+        by_span(folder, 3, ready="{SPAN}*")
+
+
+@pytest.mark.parametrize("pattern", ["", ".", "/"])
+def test_a_pattern_that_names_nothing_is_refused(pattern: str) -> None:
+    columns = {"query_id": "u", "item_id": "i", "timestamp": "t"}
+    for given in ({"files": pattern}, {"files": "{SPAN}.csv", "ready": pattern}):
+        with pytest.raises(ValidationError, match="expected a file's name or a pattern of it"):
+            InteractionFiles(**columns, **given)
+
+
+def test_a_span_that_is_no_day_is_told(folder: Path) -> None:
+    config = by_span(folder, 2, files="{YYYY}-{MM}-{DD}/*.csv", first_day="2026-12-30")
+    with pytest.raises(IngestionError, match=r"--span: 20240601 is no day: .* from 2026-12-30, which is span 0"):
+        list(missing(config.data, 20240601))
 
 
 def no_file(folder: Path, span: int) -> str:
