@@ -27,6 +27,7 @@ def build_index(
     attributes: Sequence[Mapping[str, str | Sequence[str]]],
     model_fingerprint: str,
     filters: Sequence[str] = (),
+    names: Sequence[str] = (),
 ) -> None:
     """Writes an index, its manifest last. The searcher follows from the number of items.
 
@@ -37,6 +38,7 @@ def build_index(
       attributes: num_items mappings from the attribute's name to its value, or its several ones.
       model_fingerprint: of the SavedModel that made the embeddings.
       filters: names of the attributes that requests may filter by.
+      names: attributes that requests may ask for although today no item has one.
 
     Raises:
       ItemIndexError: no items, an id twice or out of order or not UTF-8, or an embedding that is not finite; it names
@@ -70,7 +72,7 @@ def build_index(
             items=len(ids),
             dimension=embeddings.shape[1],
             searcher=config,
-            attributes=tuple(sorted({name for row in attributes for name in row})),
+            attributes=tuple(sorted({*names, *filters, *(name for row in attributes for name in row)})),
             filters=tuple(filters),
             model_fingerprint=model_fingerprint,
         ),

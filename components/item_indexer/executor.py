@@ -90,6 +90,7 @@ class Executor(base_beam_executor.BaseBeamExecutor):
             attributes=items.attributes,
             model_fingerprint=folder_fingerprint(Path(model)),
             filters=filters,
+            names=attribute_keys,
         )
         built = ItemIndex(folder)
         measurement = measure(built, queries.embeddings, config)

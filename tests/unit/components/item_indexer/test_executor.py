@@ -121,6 +121,13 @@ def test_first_split_of_eval_test_train_measures(run: Run, splits: tuple[str, ..
     assert run.do().manifest.measurement.queries == used
 
 
+def test_a_shown_column_that_no_item_has_today_may_be_asked_for(run: Run) -> None:
+    run.splits(items=ITEMS, eval=QUERIES)
+    index = run.do(show=("title", "promo"))
+    assert index.manifest.attributes == ("genre", "promo", "title")
+    assert all("promo" not in index.attributes(row) for row in range(3))
+
+
 def test_twice_the_same_item_is_an_error(run: Run) -> None:
     run.splits(items=[*ITEMS, item("007", [1, 1, 1, 1])], eval=QUERIES)
     with pytest.raises(ItemIndexError, match="item id '007' appears twice"):
