@@ -50,7 +50,7 @@ SpanOption = Annotated[int, typer.Option(min=0, help="The span to run for; {SPAN
 @app.command()
 def data(
     name: Annotated[str, typer.Argument(help=f"One of: {', '.join([*DOWNLOADED, *FROM_FOLDER])}.")],
-    folder: Annotated[Path | None, typer.Option(help="Where to write; default: data/NAME.")] = None,
+    folder: Annotated[Path | None, typer.Option(file_okay=False, help="Where to write; default: data/NAME.")] = None,
     source: Annotated[
         Path | None,
         typer.Option(
@@ -288,8 +288,9 @@ def experiment(
     output: Annotated[
         Path | None,
         typer.Option(
+            file_okay=False,
             help="Folder of the report; default: runs/experiments/report/<grid>-<split>, and for a part of the grid "
-            "<grid>-<split>-<only dataset>-<seeds>seeds."
+            "<grid>-<split>-<only dataset>-<seeds>seeds.",
         ),
     ] = None,
 ) -> None:
@@ -365,6 +366,11 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")
     try:
         app()
+    except OSError as e:
+        if e.filename is None:  # of no file that the user named, so not the user's to mend
+            raise
+        typer.echo(f"{e.filename}: {e.strerror}", err=True)
+        sys.exit(FAILED)
     except (
         ConfigError,
         DatasetError,

@@ -199,7 +199,11 @@ def verify_release(folder: Path) -> Manifest:
         expected, size = manifest.files[name], found[name].stat().st_size
         if size != expected.bytes:
             raise ReleaseError(f"{folder / name}: has {size} bytes, {MANIFEST} says {expected.bytes}")
-        if _digest(found[name]).sha256 != expected.sha256:
+        try:
+            content = _digest(found[name])
+        except OSError as error:
+            raise ReleaseError(f"{folder / name}: cannot be read: {error.strerror}") from error
+        if content.sha256 != expected.sha256:
             raise ReleaseError(f"{folder / name}: its content has changed since the release was written")
     if _release_fingerprint(manifest.model_name, manifest.features, manifest.files) != manifest.fingerprint:
         raise ReleaseError(f"{folder / MANIFEST}: the fingerprint does not fit what it names")

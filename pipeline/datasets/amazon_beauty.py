@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,9 +38,14 @@ def _sequences(path: Path) -> Iterator[list[str]]:
 def _items(path: Path) -> Iterator[list[str]]:
     """Rows of items.csv from a JSON object of item to its list of attribute numbers."""
     try:
-        attributes: dict[str, list[int]] = json.loads(path.read_text(encoding="utf-8"))
+        attributes = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as e:
         raise DatasetError(f"{path}: not JSON at line {e.lineno}") from e
+    if not isinstance(attributes, dict):
+        raise DatasetError(f"{path}: expected an object of item to its attributes")
+    for item, of_item in attributes.items():
+        if not isinstance(of_item, list) or not all(isinstance(attribute, int) for attribute in of_item):
+            raise DatasetError(f"{path}: item {item}: expected a list of attribute numbers")
     counts = Counter(attribute for of_item in attributes.values() for attribute in set(of_item))
     for item, of_item in attributes.items():
         if not of_item:
@@ -49,12 +55,17 @@ def _items(path: Path) -> Iterator[list[str]]:
 
 
 def _unpacked(path: Path, columns: list[str]) -> Iterator[list[str]]:
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as lines:
-        rows = csv.reader(lines)
-        header = next(rows, [])
-        if header != columns:
-            raise DatasetError(f"{path}: columns {','.join(header)}, expected {','.join(columns)}")
-        yield from rows
+    try:
+        with gzip.open(path, "rt", encoding="utf-8", newline="") as lines:
+            rows = csv.reader(lines)
+            header = next(rows, [])
+            if header != columns:
+                raise DatasetError(f"{path}: columns {','.join(header)}, expected {','.join(columns)}")
+            yield from rows
+    except (gzip.BadGzipFile, EOFError, zlib.error) as e:
+        raise DatasetError(f"{path}: damaged gzip file: {e}") from e
+    except (UnicodeDecodeError, csv.Error) as e:
+        raise DatasetError(f"{path}: not UTF-8 CSV: {e}") from e
 
 
 def amazon_beauty(source: Path, folder: Path) -> None:

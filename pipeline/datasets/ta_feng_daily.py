@@ -22,7 +22,7 @@ def ta_feng_daily(source: Path, folder: Path) -> None:
       folder: created if need be.
 
     Raises:
-      DatasetError: the source lacks a file, or an interaction is older than the first day.
+      DatasetError: the source lacks a file, or its interactions are not what `data ta_feng` writes.
     """
     for name in ("interactions.csv", "items.csv", "users.csv"):
         if not (source / name).is_file():
@@ -30,10 +30,20 @@ def ta_feng_daily(source: Path, folder: Path) -> None:
     spans: defaultdict[int, list[list[str]]] = defaultdict(list)
     with (source / "interactions.csv").open(encoding="utf-8", newline="") as file:
         rows = csv.reader(file)
-        columns = next(rows)
+        columns = next(rows, [])
+        if "timestamp" not in columns:
+            raise DatasetError(f"{source}/interactions.csv: columns {','.join(columns)}, expected timestamp among them")
         place = columns.index("timestamp")
         for row in rows:
-            spans[(int(row[place]) - int(_FIRST_DAY.timestamp())) // _DAY_SECONDS].append(row)
+            try:
+                span = (int(row[place]) - int(_FIRST_DAY.timestamp())) // _DAY_SECONDS
+            except (IndexError, ValueError) as e:
+                raise DatasetError(
+                    f"{source}/interactions.csv, line {rows.line_num}: expected unix seconds in column timestamp"
+                ) from e
+            spans[span].append(row)
+    if not spans:
+        raise DatasetError(f"{source}/interactions.csv: has no row")
     if min(spans) < 0:
         raise DatasetError(f"{source}/interactions.csv: has an interaction before {_FIRST_DAY:%Y-%m-%d}")
     for span, of_span in sorted(spans.items()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
+import tempfile
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -95,15 +95,21 @@ def make_core(data: DataConfig, root: Path) -> Core:
     fingerprint = _fingerprint(data, sources)
     folder = root / f"core-{fingerprint}"
     if not folder.exists():
-        temporary = root / f".tmp-core-{fingerprint}"
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        try:
-            cuts = _write(data, temporary)
-        except KeyError as e:
-            raise RunError(f"{data.interactions.files} or a catalogue beside it has no column {e}") from e
-        (temporary / "core.json").write_text(json.dumps(cuts))
-        temporary.rename(folder)
+        root.mkdir(parents=True, exist_ok=True)
+        # A folder of its own: another experiment may be making the same core.
+        with tempfile.TemporaryDirectory(dir=root, prefix=".tmp-core-") as scratch:
+            temporary = Path(scratch) / folder.name
+            temporary.mkdir()
+            try:
+                cuts = _write(data, temporary)
+            except KeyError as e:
+                raise RunError(f"{data.interactions.files} or a catalogue beside it has no column {e}") from e
+            (temporary / "core.json").write_text(json.dumps(cuts))
+            try:
+                temporary.rename(folder)
+            except OSError:
+                if not folder.exists():
+                    raise
     return Core(folder, fingerprint, **json.loads((folder / "core.json").read_text()))
 
 

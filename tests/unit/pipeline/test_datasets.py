@@ -156,6 +156,8 @@ def test_amazon_beautys_category_is_the_most_common_attribute_then_the_smallest(
         ("1 10\n2\n", '{"10": [1]}', r"Beauty\.txt, line 2: expected a user and at least one item"),
         ("1 10\n", '{"10": []}', r"item 10 has no attribute"),
         ("1 10\n", "{", r"Beauty_item2attributes\.json: not JSON at line 1"),
+        ("1 10\n", "[1]", r"Beauty_item2attributes\.json: expected an object of item to its attributes"),
+        ("1 10\n", '{"10": ["a"]}', r"Beauty_item2attributes\.json: item 10: expected a list of attribute numbers"),
     ],
 )
 def test_amazon_beauty_names_the_place_of_a_fault(
@@ -172,6 +174,13 @@ def test_amazon_beauty_refuses_other_columns(tmp_path: Path) -> None:
         with gzip.open(tmp_path / name, "wt") as file:
             file.write("item,category\n")
     with pytest.raises(datasets.DatasetError, match="columns item,category, expected item_id,category,attributes"):
+        datasets.amazon_beauty(tmp_path, tmp_path / "out")
+
+
+def test_amazon_beauty_refuses_a_file_that_is_not_packed(tmp_path: Path) -> None:
+    for name in ("interactions.csv.gz", "items.csv.gz"):
+        (tmp_path / name).write_text("item_id,category,attributes\n")
+    with pytest.raises(datasets.DatasetError, match=r"items\.csv\.gz: damaged gzip file: Not a gzipped file"):
         datasets.amazon_beauty(tmp_path, tmp_path / "out")
 
 
@@ -222,6 +231,22 @@ def test_ta_feng_daily_has_a_folder_for_each_day(tmp_path: Path) -> None:
     )
     assert (tmp_path / "daily" / "3" / "interactions.csv").read_text().splitlines()[1:] == [rows[1]]
     assert (tmp_path / "daily" / "items.csv").read_text() == "item_id\na\nb\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", r"interactions\.csv: columns , expected timestamp among them"),
+        ("user_id,at\nu,1\n", r"interactions\.csv: columns user_id,at, expected timestamp among them"),
+        ("user_id,timestamp\nu,soon\n", r"interactions\.csv, line 2: expected unix seconds in column timestamp"),
+        ("user_id,timestamp\n", r"interactions\.csv: has no row"),
+    ],
+)
+def test_ta_feng_daily_refuses_another_source(tmp_path: Path, content: str, message: str) -> None:
+    for name in ("interactions.csv", "items.csv", "users.csv"):
+        (tmp_path / name).write_text(content)
+    with pytest.raises(datasets.DatasetError, match=message):
+        datasets.ta_feng_daily(tmp_path, tmp_path / "daily")
 
 
 def test_ta_feng_daily_says_where_its_source_comes_from(tmp_path: Path) -> None:

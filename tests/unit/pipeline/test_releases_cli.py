@@ -121,6 +121,12 @@ def test_broken_state(release: Cli, releases: Path) -> None:
         assert err.startswith(f"{releases / 'state.json'}: Invalid JSON")
 
 
+def test_a_root_that_cannot_be_written(release: Cli, releases: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (releases / ".lock").unlink(missing_ok=True)
+    (releases / ".lock").mkdir()  # in tests no permission is lacking
+    assert release("prune", "--keep", 1) == (1, "", f"{releases / '.lock'}: Is a directory\n")
+
+
 def test_no_releases(tmp_path: Path, release: Cli, releases: Path) -> None:
     releases.rename(tmp_path / "away")
     for command in (["list"], ["rollback"], ["prune", "--keep", 1], ["promote", "--latest"]):

@@ -43,6 +43,24 @@ def test_the_entry_of_the_tfx_command_takes_the_lock(tmp_path: Path, monkeypatch
         runpy.run_path(str(ROOT / "local_runner.py"), run_name="__main__")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("RETRIEVAL_CONFIG", "gone.yaml", r"gone\.yaml: cannot be read: No such file or directory"),
+        ("RETRIEVAL_SPAN", "-1", r"RETRIEVAL_SPAN: expected a number, 0 or more \(given: '-1'\)"),
+    ],
+)
+def test_the_entry_of_the_tfx_command_says_what_is_wrong(
+    variable: str, value: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETRIEVAL_CONFIG", str(ROOT / "configs" / "movielens.yaml"))
+    monkeypatch.setenv(variable, value)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=message):
+        runpy.run_path(str(ROOT / "local_runner.py"), run_name="__main__")
+
+
 def test_a_run_may_wait_for_another(tmp_path: Path) -> None:
     held, order = threading.Event(), []
     release = threading.Event()

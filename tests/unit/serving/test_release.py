@@ -1,3 +1,4 @@
+import errno
 import json
 import multiprocessing
 import os
@@ -171,6 +172,14 @@ class TestRefusedAtLoad:
         path = release / "index" / "embeddings.npy"
         path.write_bytes(path.read_bytes()[:-1])
         with pytest.raises(ReleaseError, match=r"embeddings\.npy: has 143 bytes, release\.json says 144"):
+            verify_release(release)
+
+    def test_file_that_cannot_be_read(self, release: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(path: Path) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+        monkeypatch.setattr("serving.release._digest", refuse)
+        with pytest.raises(ReleaseError, match=r": cannot be read: Permission denied$"):
             verify_release(release)
 
     @pytest.mark.parametrize(

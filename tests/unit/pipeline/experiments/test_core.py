@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from components.ingestion.config import DataConfig, SplitByLast, SplitByTime
+from pipeline.experiments import core
 from pipeline.experiments.core import Core, experiment_split, five_core, make_core
 from pipeline.run import RunError
 
@@ -40,12 +41,26 @@ ROWS = [f"0{user},{item},{5 * user + item}" for user in range(5) for item in ran
 
 def test_the_core_on_disk_and_its_cuts(tmp_path: Path) -> None:
     # The pair 00,0 comes again at second 50: it counts once, at second 0.
-    core = make_core(_data(tmp_path, [*ROWS, "00,0,50"]), tmp_path / "out")
-    assert len((core.folder / "interactions.csv").read_text().splitlines()) == 1 + 25 + 1
-    assert "00,0,0" in (core.folder / "interactions.csv").read_text()
-    assert (core.folder / "items.csv").read_text() == "item,group\n0,g\n1,g\n2,g\n3,g\n4,g\n"
+    made = make_core(_data(tmp_path, [*ROWS, "00,0,50"]), tmp_path / "out")
+    assert len((made.folder / "interactions.csv").read_text().splitlines()) == 1 + 25 + 1
+    assert "00,0,0" in (made.folder / "interactions.csv").read_text()
+    assert (made.folder / "items.csv").read_text() == "item,group\n0,g\n1,g\n2,g\n3,g\n4,g\n"
     # Of 25 seconds 0..24 the place int(0.8 * 25) = 20 and int(0.9 * 25) = 22.
-    assert (core.eval_from, core.test_from) == (20, 22)
+    assert (made.eval_from, made.test_from) == (20, 22)
+
+
+def test_two_may_make_the_same_core_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, write, made = _data(tmp_path, ROWS), core._write, []
+
+    def write_while_another_does(data: DataConfig, folder: Path) -> dict[str, int]:
+        if not made:
+            made.append(1)
+            made.append(make_core(data, tmp_path / "out"))
+        return write(data, folder)
+
+    monkeypatch.setattr(core, "_write", write_while_another_does)
+    assert make_core(data, tmp_path / "out") == made[1]
+    assert list((tmp_path / "out").iterdir()) == [made[1].folder]
 
 
 def test_the_fingerprint_is_of_the_content_and_not_of_the_place(tmp_path: Path) -> None:
