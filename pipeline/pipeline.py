@@ -252,7 +252,7 @@ def create_pipeline(
         config=config.index.model_dump_json(),
         features=features,
         show=show,
-        code_fingerprint=source_fingerprint("components/item_indexer", "serving"),
+        code_fingerprint=source_fingerprint("components/item_indexer", "components/embedding", "serving"),
     )
     released: dict[str, Any] = {
         "model": trainer.outputs["model"],

@@ -29,7 +29,7 @@ class Embedder:
         self._model = self._handle.acquire(lambda: tf.saved_model.load(self._folder), tag=self._folder)
 
     def __call__(self, signature: str, examples: Sequence[bytes]) -> np.ndarray:
-        """float32 [B, D] of B serialised raw tf.Examples.
+        """float32 [B, D] of B serialised raw tf.Examples; [B, K, D] of queries that have K vectors each.
 
         Raises:
           ValueError: the model has no such signature.

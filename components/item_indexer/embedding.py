@@ -16,6 +16,8 @@ import tensorflow as tf
 from apache_beam.utils.shared import Shared
 from numpy.typing import NDArray
 
+from components.embedding.embedder import Embedder
+
 ID = "id"
 EMBEDDING = "embedding"
 ATTRIBUTES = "attributes"
@@ -43,20 +45,17 @@ class Embedded:
 class EmbedFn(beam.DoFn):
     """Batches of serialised raw tf.Examples -> rows of SCHEMA, by one signature of a SavedModel."""
 
-    def __init__(self, model: str, signature: str, id_key: str, attribute_keys: Sequence[str], shared: Shared) -> None:
-        self._model = model
+    def __init__(self, embedder: Embedder, signature: str, id_key: str, attribute_keys: Sequence[str]) -> None:
+        self._embedder = embedder
         self._signature = signature
         self._id_key = id_key
         self._attribute_keys = tuple(attribute_keys)
-        self._shared = shared
 
     def setup(self) -> None:
-        # One copy of the model for all threads of a worker.
-        self._loaded = self._shared.acquire(lambda: tf.saved_model.load(self._model))
+        self._embedder.load()
 
     def process(self, batch: Sequence[bytes]) -> Iterator[dict[str, object]]:
-        outputs = self._loaded.signatures[self._signature](examples=tf.constant(batch, tf.string))
-        for serialised, embedding in zip(batch, outputs[EMBEDDING].numpy(), strict=True):
+        for serialised, embedding in zip(batch, self._embedder(self._signature, batch), strict=True):
             features = tf.train.Example.FromString(serialised).features.feature
             ids = features[self._id_key].bytes_list.value
             if len(ids) != 1 or not ids[0]:
@@ -74,7 +73,7 @@ class EmbedItems(beam.PTransform):
 
     def __init__(self, model: str, item_id: str, attribute_keys: Sequence[str], output: Path) -> None:
         super().__init__()
-        self._embed = EmbedFn(model, "item_examples", item_id, attribute_keys, Shared())
+        self._embed = EmbedFn(Embedder(model, Shared()), "item_examples", item_id, attribute_keys)
         self._output = output
 
     def expand(self, rows: beam.PCollection) -> beam.PCollection:
@@ -94,7 +93,7 @@ class EmbedSampledQueries(beam.PTransform):
 
     def __init__(self, model: str, query_id: str, count: int, output: Path) -> None:
         super().__init__()
-        self._embed = EmbedFn(model, "serialized_examples", query_id, (), Shared())
+        self._embed = EmbedFn(Embedder(model, Shared()), "serialized_examples", query_id, ())
         self._count = count
         self._output = output
 

@@ -12,29 +12,13 @@ from apache_beam.pvalue import AsDict, AsIter, AsSingleton
 from apache_beam.utils import shared
 
 from components.embedding.embedder import Embedder
+from components.embedding.scores import queries_at_once, score_catalogue
 from components.negative_sampler.rows import parse_raw_item, parse_raw_train_row
 from models.config import FeatureSpec
 
 # Rows embedded together. Which ones follows from the data alone: a row's embedding differs in its last bits with the
 # size of its batch, and so would the order of items that score nearly alike.
 CHUNK = 512
-
-# Scores in memory at a time, 32 MB as float64.
-SCORES_AT_ONCE = 4 * 2**20
-
-
-def exact_scores(queries: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Dot products.
-
-    Args:
-      queries: float [B, D], or [B, K, D] for K vectors a query, of which the best counts.
-      items: float [N, D].
-
-    Returns:
-      float32 [B, N].
-    """
-    scores = queries.astype(np.float64) @ items.astype(np.float64).T
-    return (scores.max(axis=1) if scores.ndim == 3 else scores).astype(np.float32)
 
 
 def ranked(scores: np.ndarray, known: np.ndarray, first: int, last: int) -> np.ndarray:
@@ -75,7 +59,7 @@ class EmbedCatalogue(beam.DoFn):
 
 
 def arrange(chunks: Iterable[tuple[list[int], np.ndarray]], items: int) -> np.ndarray:
-    """Embeddings float32 [N, D] by candidate index, out of the chunks of EmbedCatalogue.
+    """Embeddings float64 [N, D] by candidate index, out of the chunks of EmbedCatalogue.
 
     Raises:
       ValueError: the raw rows are not one of each of the N items.
@@ -83,7 +67,7 @@ def arrange(chunks: Iterable[tuple[list[int], np.ndarray]], items: int) -> np.nd
     ordered = sorted(chunks, key=lambda chunk: chunk[0])
     if [index for indices, _ in ordered for index in indices] != list(range(items)):
         raise ValueError(f"raw split items has not exactly one row of each of the {items} items of the transformed one")
-    return np.concatenate([vectors for _, vectors in ordered])
+    return np.concatenate([vectors for _, vectors in ordered]).astype(np.float64)
 
 
 class RankQueries(beam.DoFn):
@@ -105,10 +89,10 @@ class RankQueries(beam.DoFn):
         self, element: tuple[int, Iterable[tuple[bytes, bytes, tuple[int, ...]]]], embeddings: np.ndarray
     ) -> Iterator[tuple[bytes, np.ndarray]]:
         rows = sorted(element[1])
-        queries = self._embedder("serialized_examples", [raw for _, raw, _ in rows])
-        step = max(1, SCORES_AT_ONCE // len(embeddings))
+        queries = self._embedder("serialized_examples", [raw for _, raw, _ in rows]).astype(np.float64)
+        step = queries_at_once(len(embeddings), queries[0].size // embeddings.shape[1])
         for start in range(0, len(rows), step):
-            scores = exact_scores(queries[start : start + step], embeddings)
+            scores = score_catalogue(queries[start : start + step], embeddings)
             for (query, _, known), row in zip(rows[start : start + step], scores, strict=True):
                 yield query, ranked(row, np.array(known, np.int64), *self._ranks)
 

@@ -10,12 +10,10 @@ import apache_beam as beam
 import numpy as np
 
 from components.embedding.embedder import Embedder
+from components.embedding.scores import queries_at_once, score_catalogue
 from components.retrieval_evaluator.bootstrap import poisson_weights
 from components.retrieval_evaluator.catalogue import Catalogue
 from components.retrieval_evaluator.metrics import activity_bucket, metric_sums, ranks
-
-# Scores in memory at a time, 32 MB as float64.
-SCORES_AT_ONCE = 4 * 2**20
 
 REPEATS = "repeats"
 
@@ -85,31 +83,12 @@ class RankByModel(beam.DoFn):
         self, rows: list[HeldOut], catalogue: Catalogue, embeddings: np.ndarray
     ) -> Iterator[tuple[SliceKey, Sums]]:
         queries = self._embedder("serialized_examples", [row.serialised for row in rows]).astype(np.float64)
-        vectors = queries[0].size // embeddings.shape[1]
-        step = max(1, SCORES_AT_ONCE // (len(embeddings) * vectors))
+        step = queries_at_once(len(embeddings), queries[0].size // embeddings.shape[1])
         for start in range(0, len(rows), step):
             scores = score_catalogue(queries[start : start + step], embeddings)
             part = rows[start : start + step]
             weights = poisson_weights([row.query for row in part]) if self._draw else None
             yield from sums_by_slice(self._model, part, scores, catalogue, self._ks, weights)
-
-
-def score_catalogue(queries: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
-    """The score of each item for each query: the dot product, of a query with K vectors the largest one.
-
-    Args:
-      queries: float64 [B, D] or [B, K, D].
-      embeddings: float64 [N, D].
-
-    Returns:
-      float32 [B, N].
-    """
-    # A product of float32 rounds differently at the edge of a block, so that equal items would
-    # get unequal scores. In float64, rounded afterwards, equal items are equal.
-    scores = queries.reshape(-1, queries.shape[-1]) @ embeddings.T
-    if queries.ndim == 3:
-        scores = scores.reshape(len(queries), -1, len(embeddings)).max(axis=1)
-    return scores.astype(np.float32)
 
 
 class RankByPopularity(beam.DoFn):
@@ -119,7 +98,7 @@ class RankByPopularity(beam.DoFn):
         self._ks = ks
 
     def process(self, rows: list[HeldOut], catalogue: Catalogue) -> Iterator[tuple[SliceKey, Sums]]:
-        step = max(1, SCORES_AT_ONCE // len(catalogue.counts))
+        step = queries_at_once(len(catalogue.counts))
         for start in range(0, len(rows), step):
             part = rows[start : start + step]
             scores = np.broadcast_to(catalogue.counts, (len(part), len(catalogue.counts)))

@@ -32,7 +32,7 @@ PREPARATION_CODE = (
     "pipeline/experiments/preparation",
 )
 PEERS_CODE = "benchmarks/peers"
-CELL_CODE = ("models", "components/retrieval_evaluator", "pipeline/experiments/cell")
+CELL_CODE = ("models", "components/embedding", "components/retrieval_evaluator", "pipeline/experiments/cell")
 
 
 def digest(*parts: Any) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from components.embedding.scores import queries_at_once, score_catalogue
 from components.retrieval_evaluator.metrics import ranks
 
 FILE = "held_out.npz"
@@ -16,7 +17,6 @@ FILE = "held_out.npz"
 # rows with queries that came after training and had so many interactions at most.
 LIGHT = "light.npz"
 NEW_QUERY_ITEMS = (0, 1, 2, 5)
-SCORES_AT_ONCE = 4 * 2**20  # 32 MB as float64
 DECILES = 10
 
 
@@ -134,12 +134,10 @@ class HeldOut:
         """
         if rows is None:
             rows = np.arange(len(self.target))
-        queries = queries[rows]
-        columns = items.astype(np.float64).T
+        queries, items = queries[rows].astype(np.float64), items.astype(np.float64)
 
         def scores(start: int, end: int) -> np.ndarray:
-            product = (queries[start:end].astype(np.float64) @ columns).astype(np.float32)
-            return product.max(axis=1) if product.ndim == 3 else product
+            return score_catalogue(queries[start:end], items)
 
         return self._rank(scores, 1 if queries.ndim == 2 else queries.shape[1], rows)
 
@@ -149,7 +147,7 @@ class HeldOut:
         return self._rank(lambda start, end: np.broadcast_to(self.count, (end - start, len(self.count))), 1, rows)
 
     def _rank(self, scores: Callable[[int, int], np.ndarray], vectors: int, rows: np.ndarray) -> np.ndarray:
-        step = max(1, SCORES_AT_ONCE // (len(self.count) * vectors))
+        step = queries_at_once(len(self.count), vectors)
         excluded = np.split(self.excluded, self.excluded_ends[:-1])
         parts = []
         for start in range(0, len(rows), step):

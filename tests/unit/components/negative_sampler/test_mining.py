@@ -14,7 +14,7 @@ from components.artifacts import ItemCounts
 from components.negative_sampler import mining
 from components.negative_sampler.config import NegativesConfig
 from components.negative_sampler.executor import Executor
-from components.negative_sampler.mining import arrange, exact_scores, ranked
+from components.negative_sampler.mining import arrange, ranked
 from models.config import Feature, FeatureSpec, Kind, Side
 from tests.unit.components.beam_context import TWO_THREADS, beam_context
 from tests.unit.components.negative_sampler.test_executor import digests, item_row, rows_of, train_row
@@ -119,14 +119,6 @@ def run(
 
 def hard(target: standard_artifacts.Examples) -> list[tuple[bytes, list[int]]]:
     return [(row["query_key"][0], row["hard_negative_indices"]) for row in rows_of(target)]
-
-
-def test_scores_of_one_and_of_several_vectors() -> None:
-    items = np.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]], np.float32)
-
-    assert exact_scores(np.array([[1.0, 3.0]]), items).tolist() == [[1.0, 6.0, 4.0]]
-    # (1, 0) scores 1, 0, 1 and (0, 1) scores 0, 2, 1; each item has the better of the two.
-    assert exact_scores(np.array([[[1.0, 0.0], [0.0, 1.0]]]), items).tolist() == [[1.0, 2.0, 1.0]]
 
 
 @pytest.mark.parametrize(

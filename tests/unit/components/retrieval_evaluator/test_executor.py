@@ -5,7 +5,6 @@ from math import log2
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import tensorflow as tf
 from tfx.types import artifact_utils, channel_utils, standard_artifacts
@@ -14,7 +13,6 @@ from components.artifacts import ItemCounts
 from components.retrieval_evaluator.component import RetrievalEvaluator
 from components.retrieval_evaluator.config import EvaluationConfig, Threshold
 from components.retrieval_evaluator.executor import Executor
-from components.retrieval_evaluator.ranking import score_catalogue
 from models.config import Feature, FeatureSpec, Kind, Side
 from tests.unit.components.beam_context import TWO_THREADS, beam_context
 
@@ -308,15 +306,6 @@ def test_a_blessed_model_of_another_dimension(tmp_path: Path) -> None:
 
     models = metrics["splits"]["eval"]["models"]
     assert models["blessed"] == models["candidate"]
-
-
-def test_of_several_vectors_the_largest_score_counts() -> None:
-    queries = np.array([[[1.0, 0], [0, 2]], [[-1, 0], [0, -1]]])
-    items = np.array([[3.0, 1], [1, 2], [-1, -4]])
-    # First query: 3 or 2, 1 or 4, -1 or -8. Second: -3 or -1, -1 or -2, 1 or 4.
-    assert score_catalogue(queries, items).tolist() == [[3, 4, -1], [-1, -1, 4]]
-    assert score_catalogue(queries[:, 1], items).tolist() == [[2, 4, -8], [-1, -2, 4]]
-    assert np.isnan(score_catalogue(np.array([[[1.0, 0], [np.nan, 0]]]), items)).all()
 
 
 def test_a_model_with_several_vectors_a_query(tmp_path: Path) -> None:
