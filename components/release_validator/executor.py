@@ -16,6 +16,7 @@ from tfx.types import artifact_utils
 from components.gates import GateRefusedError
 from components.release_pusher.making import make_release
 from components.release_validator.canary import problems, spread
+from serving.canary import check_canary
 from serving.release import ReleaseError
 from serving.retriever import load_release
 
@@ -27,7 +28,7 @@ class CanaryRefusedError(GateRefusedError):
 
 
 class Executor(base_executor.BaseExecutor):
-    """Makes the release in a scratch folder, loads it as the server does, and asks it canary queries."""
+    """Makes the release in a scratch folder, loads and tries it as the server does, and asks it canary queries."""
 
     def Do(
         self,
@@ -73,10 +74,17 @@ class Executor(base_executor.BaseExecutor):
                 ) from error
             asked = spread(known, exec_properties["canary_queries"])
             found = list(problems(retriever, asked))
-        if found:
-            raise CanaryRefusedError(
-                f"canary: {len(found)} of {len(asked) + 1} queries are not answered well, none may be: "
-                f"{'; '.join(islice(found, SHOWN))}. The earlier release stays; look at the model and its input"
-            )
+            if found:
+                raise CanaryRefusedError(
+                    f"canary: {len(found)} of {len(asked) + 1} queries are not answered well, none may be: "
+                    f"{'; '.join(islice(found, SHOWN))}. The earlier release stays; look at the model and its input"
+                )
+            try:
+                check_canary(root / str(version), retriever)
+            except ReleaseError as error:
+                raise CanaryRefusedError(
+                    f"canary: a server would refuse the release: {error}. The earlier release stays; look at the model "
+                    "and its input"
+                ) from error
         logging.info("The release answered %d canary queries.", len(asked) + 1)
         blessing.set_int_custom_property("blessed", 1)

@@ -15,7 +15,7 @@ from tests.unit.components.release_pusher.test_executor import Run
 from tests.unit.serving import tiny
 
 
-def validate(run: Run) -> standard_artifacts.InfraBlessing:
+def validate(run: Run, canary_queries: int = 8) -> standard_artifacts.InfraBlessing:
     blessing = standard_artifacts.InfraBlessing()
     Executor().Do(
         {
@@ -26,7 +26,7 @@ def validate(run: Run) -> standard_artifacts.InfraBlessing:
         },
         {"blessing": [blessing]},
         {
-            "canary_queries": 8,
+            "canary_queries": canary_queries,
             "model_name": "tiny",
             "features": tiny.SPEC.model_dump_json(),
             "code_fingerprint": "f",
@@ -69,6 +69,15 @@ def test_a_query_without_a_number_for_an_answer_is_refused(tmp_path: Path, model
     with pytest.raises(CanaryRefusedError) as error:
         validate(run)
     assert str(error.value).startswith("canary: 1 of 4 queries are not answered well, none may be: query 'carl': ")
+
+
+def test_what_a_server_would_refuse_is_not_published(tmp_path: Path, model: Path) -> None:
+    run = Run(tmp_path, model)
+    bad = tiny.example(user_id=[b"carl"], w=[float("inf")], tags=[], history=[], seen_items=[])
+    run.write_queries([stored for _, stored in tiny.QUERIES] + [bad])
+    # None of the known queries is asked by the gate; a server asks the last one.
+    with pytest.raises(CanaryRefusedError, match=r"canary: a server would refuse the release: .*canary query 'carl'"):
+        validate(run, canary_queries=0)
 
 
 @pytest.fixture(scope="module")
