@@ -19,12 +19,12 @@ class Cleaned:
     Attributes:
       artifacts: how many.
       bytes: of all their files, and of what is left over from runs beside them.
-      kept: why each run that stays does, by model or examples.
+      kept: each run that stays, oldest first, and why.
     """
 
     artifacts: int
     bytes: int
-    kept: dict[str, str]
+    kept: tuple[tuple[str, str], ...]
 
 
 def _size(path: Path) -> int:
@@ -111,9 +111,10 @@ def clean(home: Path, releases: Path, keep: int, *, dry_run: bool = False, wait:
                 _remove(metadata, old, leftovers)
             except OSError as error:
                 raise RunError(f"{error.filename}: cannot be removed: {error.strerror}; run it again") from error
-    kept = {
-        f"span {history[place].span}, {history[place].outcome(releases)}": why for place, why in sorted(reasons.items())
-    }
+    kept = tuple(
+        (f"span {history[place].span}, {history[place].outcome(releases)}", why)
+        for place, why in sorted(reasons.items())
+    )
     return Cleaned(len(old), size, kept)
 
 

@@ -163,7 +163,7 @@ def clean(
 
     loaded = load_config(config)
     cleaned = clean_artifacts(loaded.home, loaded.releases, keep, dry_run=dry_run, wait=wait)
-    for run_, why in cleaned.kept.items():
+    for run_, why in cleaned.kept:
         typer.echo(f"kept: {run_} ({why})")
     verb = "would remove" if dry_run else "removed"
     typer.echo(f"{verb} {cleaned.artifacts} artifacts and what runs left beside them, {cleaned.bytes / 1e6:,.1f} MB")

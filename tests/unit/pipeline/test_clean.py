@@ -35,6 +35,14 @@ def test_a_home_without_any(tmp_path: Path) -> None:
     assert _leftovers(tmp_path, 1000, []) == []
 
 
+def test_each_run_that_stays_is_told(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for span in (3, 3, 3):
+        store.trained(span, "first", None, MRR=0.1)
+    kept = clean.clean(tmp_path, tmp_path / "releases", keep=2, dry_run=True).kept
+    assert [(run.split(",")[0], why) for run, why in kept] == [("span 3", "newest")] * 2
+
+
 def test_what_cannot_be_removed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Store(tmp_path).trained(1, "first", None, MRR=0.1)
     (tmp_path / "logs").mkdir()
