@@ -29,6 +29,7 @@ from serving.release import ReleaseError
 from serving.server import WAKE_SECONDS, ServerError, announce, log_to_stderr, serve, stopped_by_signals
 
 PAUSE_SECONDS = 1.0  # before a dead process is replaced
+MAX_PORT = 65535
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +40,17 @@ def serve_in_processes(releases: Path, model_name: str, config: ServingConfig) -
     Prints `serving MODEL version V on HOST:PORT` once, when all are ready.
 
     Raises:
-      ServerError: the port cannot be had, or a process ended before it was ready.
+      ServerError: a port cannot be had, or a process ended before it was ready.
       ReleaseError: there is no release that can be served.
     """
     if config.processes == 1:
         serve(releases, model_name, config)
         return
+    if config.rest_port and config.rest_port + config.processes - 1 > MAX_PORT:
+        raise ServerError(
+            f"serving.rest_port is {config.rest_port}, and each of the {config.processes} processes takes one more; "
+            f"the last there is is {MAX_PORT}"
+        )
     with _reserved_port(config) as port, stopped_by_signals() as stopped:
         members = _Members(releases, model_name, config.model_copy(update={"port": port}))
         try:
@@ -151,7 +157,7 @@ def _reserved_port(config: ServingConfig) -> Iterator[int]:
         held = socket.socket(family, kind)
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind((address[0], port, *address[2:]))
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have
         raise ServerError(
             f"cannot listen on {config.host}:{config.port}: the port is taken, or the host is not this machine's"
         ) from error

@@ -144,9 +144,10 @@ class Server:
             try:
                 api = RestApi(self._current, self.metrics, pool)
                 self._rest = HttpServer(config.host, config.rest_port, api.answer, tokens)
-            except OSError as error:
+            except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have
                 self._server.stop(0)
-                raise ServerError(f"cannot listen on {host}:{config.rest_port}: {error.strerror}") from error
+                reason = error.strerror if isinstance(error, OSError) else error
+                raise ServerError(f"cannot listen on {host}:{config.rest_port}: {reason}") from error
             self.rest_address = f"{host}:{self._rest.port}"
 
     def start(self, stopped: threading.Event | None = None) -> int:

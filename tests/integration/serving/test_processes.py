@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,6 +145,22 @@ def test_what_answers_stays_on_one_core_and_what_loads_does_not(tmp_path: Path, 
 def test_why_they_cannot_start_is_said_by_one(tmp_path: Path) -> None:
     with pytest.raises(ReleaseError, match="there is no release in"):
         serve_in_processes(tmp_path, "tiny", ServingConfig(port=0, processes=2))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"rest_port": 65535},
+            "serving.rest_port is 65535, and each of the 2 processes takes one more; the last there is is 65535",
+        ),
+        ({"host": "a..b"}, r"cannot listen on a\.\.b:0: the port is taken, or the host is not this machine's"),
+        ({"host": "a" * 70}, r"cannot listen on a{70}:0: "),
+    ],
+)
+def test_ports_and_hosts_that_there_are_not(tmp_path: Path, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ServerError, match=message):
+        serve_in_processes(tmp_path, "tiny", ServingConfig(port=0, processes=2, **given))
 
 
 def test_taken_port(tmp_path: Path) -> None:
