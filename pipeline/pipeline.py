@@ -175,9 +175,7 @@ def _is_warm(config: PipelineConfig, span: int) -> bool:
     return warm.cold_every is None or (span - split.first_span) % warm.cold_every > 0
 
 
-def local_pipeline(
-    config: PipelineConfig, components: list[Any], *, beam_args: tuple[str, ...] = (), enable_cache: bool = True
-) -> Pipeline:
+def local_pipeline(config: PipelineConfig, components: list[Any], *, beam_args: tuple[str, ...] = ()) -> Pipeline:
     """Components as a pipeline whose artifacts and metadata are in the configuration's home."""
     run_in_this_process()
     nodes = {component.id: component for component in components}
@@ -189,7 +187,7 @@ def local_pipeline(
         pipeline_name=config.name,
         pipeline_root=str(config.home / "artifacts"),
         components=components,
-        enable_cache=enable_cache,
+        enable_cache=True,
         metadata_connection_config=sqlite_metadata_connection_config(str(config.home / METADATA)),
         beam_pipeline_args=list(beam_args),
     )
@@ -201,7 +199,6 @@ def create_pipeline(
     span: int = 0,
     until: Stage = Stage.RELEASE,
     beam_args: tuple[str, ...] = (),
-    enable_cache: bool = True,
 ) -> Pipeline:
     """The retrieval pipeline of a configuration.
 
@@ -210,7 +207,6 @@ def create_pipeline(
       span: the span to run for.
       until: the last stage to run.
       beam_args: Beam pipeline options, such as --runner=FlinkRunner, for all components.
-      enable_cache: reuse outputs of earlier runs on the same input, parameters and code.
 
     Returns:
       The pipeline, for any TFX runner.
@@ -281,4 +277,4 @@ def create_pipeline(
     )
     components = [*prepared.components, trainer, indexer, evaluator, validator, latest_release, pusher]
     end = [component.id for component in components].index(until.last_component) + 1
-    return local_pipeline(config, components[:end], beam_args=beam_args, enable_cache=enable_cache)
+    return local_pipeline(config, components[:end], beam_args=beam_args)

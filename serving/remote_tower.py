@@ -43,7 +43,6 @@ class RemoteTower:
           ValueError: the model has not the signature.
         """
         self.signature_defs = read_signatures(folder)
-        self.signatures = self.signature_defs
         self._inputs = QueryInputs(self.signature_defs, features)
         self._widths = {feature.name: feature.max_values for feature in features.query_features}
         self._model_name, self._version, self._config = model_name, version, config

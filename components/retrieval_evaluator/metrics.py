@@ -65,18 +65,17 @@ def metric_sums(rank: np.ndarray, ks: Sequence[int], weights: np.ndarray | None 
     return np.concatenate([total, weights.T.astype(np.float64) @ units]).astype(np.int64)
 
 
-def head_items(counts: np.ndarray, share: float = 0.2) -> np.ndarray:
-    """The most popular items: the upper `share` of the catalogue, rounded up; of equal ones the first.
+def head_items(counts: np.ndarray) -> np.ndarray:
+    """The most popular items: the upper fifth of the catalogue, rounded up; of equal ones the first.
 
     Args:
       counts: int [N], train positives.
-      share: of the catalogue.
 
     Returns:
       bool [N].
     """
     head = np.zeros(len(counts), bool)
-    head[np.argsort(-counts, kind="stable")[: int(np.ceil(len(counts) * share))]] = True
+    head[np.argsort(-counts, kind="stable")[: int(np.ceil(len(counts) * 0.2))]] = True
     return head
 
 
