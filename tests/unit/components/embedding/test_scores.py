@@ -16,6 +16,13 @@ def test_of_several_vectors_the_largest_score_counts() -> None:
     assert np.isnan(score_catalogue(np.array([[[1.0, 0], [np.nan, 0]]]), items)).all()
 
 
+def test_scores_that_differ_by_less_than_a_float32_holds_are_equal() -> None:
+    # 1 and 1 + 10^-12 in float64; the next float32 after 1 is 1 + 1.2 * 10^-7.
+    scores = score_catalogue(np.array([[1.0, 1e-12]]), np.array([[1.0, 0.0], [1.0, 1.0]]))
+    assert scores.dtype == np.float32
+    assert scores.tolist() == [[1, 1]]
+
+
 def test_several_vectors_a_query_take_their_share_of_the_memory() -> None:
     assert queries_at_once(2**10) == SCORES_AT_ONCE // 2**10 == 4096
     assert queries_at_once(2**10, 256) == 16

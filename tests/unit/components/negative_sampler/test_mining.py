@@ -11,10 +11,11 @@ import tensorflow as tf
 from tfx.types import artifact_utils, standard_artifacts
 
 from components.artifacts import ItemCounts
+from components.embedding import scores
 from components.negative_sampler import mining
 from components.negative_sampler.config import NegativesConfig
 from components.negative_sampler.executor import Executor
-from components.negative_sampler.mining import arrange, ranked
+from components.negative_sampler.mining import RankQueries, arrange, ranked
 from models.config import Feature, FeatureSpec, Kind, Side
 from tests.unit.components.beam_context import TWO_THREADS, beam_context
 from tests.unit.components.negative_sampler.test_executor import digests, item_row, rows_of, train_row
@@ -150,6 +151,21 @@ def test_every_item_must_be_embedded_once() -> None:
     for faulty, items in ((chunks, 4), ([*chunks, chunks[0]], 3)):
         with pytest.raises(ValueError, match=f"not exactly one row of each of the {items} items"):
             arrange(faulty, items)
+
+
+@pytest.mark.parametrize("at_once", [scores.SCORES_AT_ONCE, 1])
+def test_a_query_is_ranked_without_its_own_items_in_any_block(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def embed(signature: str, examples: list[bytes]) -> np.ndarray:
+        return np.array([[float(example)] for example in examples], np.float32)
+
+    monkeypatch.setattr(scores, "SCORES_AT_ONCE", at_once)
+    step = RankQueries(embed, (1, 1))  # type: ignore[arg-type]
+    embeddings = np.array([[0.0], [1.0], [2.0]])
+
+    # The best of 0, 1 and 2 without the known 2 is 1; that of 0, -1 and -2 without the known 0 is -1. Both are item 1.
+    found = step.process((0, [(b"u", b"1", (2,)), (b"v", b"-1", (0,))]), embeddings)
+
+    assert [(query, items.tolist()) for query, items in found] == [(b"u", [1]), (b"v", [1])]
 
 
 @pytest.mark.parametrize("chunk", [512, 3])

@@ -79,6 +79,17 @@ def test_the_lower_end_of_the_ratio_to_the_blessed_model(value: float, blessed: 
     assert reason.endswith(end)
 
 
+def test_a_ratio_with_no_lower_end_is_met() -> None:
+    # None is infinity: the blessed model had no hit in nearly all draws.
+    results = split(0.3, blessed=0.1)
+    results["ratio_to_blessed"]["overall"][""]["HR@50"] = {"value": None, "low": None, "high": None}
+
+    verdict, [reason] = verdict_of({"eval": results}, config(min_ratio_to_blessed=1.0))
+
+    assert verdict is True
+    assert reason.endswith("ratio unbounded, 95 % interval unbounded to unbounded, reaches 1.")
+
+
 def sliced(**slices: tuple[int, float]) -> dict[str, Any]:
     """Slices of rows and of the upper end of the ratio's interval."""
     results = split(0.4, blessed=0.4)
@@ -110,6 +121,30 @@ def test_a_slice_that_surely_lost_too_much_refuses() -> None:
     )
 
 
+def test_a_slice_whose_ratio_has_no_upper_end_is_not_surely_worse() -> None:
+    results = sliced(drama=(100, 1.0))
+    results["ratio_to_blessed"]["category"]["drama"]["HR@50"] = {"value": 1.0, "low": 0.5, "high": None}
+
+    assert verdict_of({"eval": results}, EvaluationConfig(ks=(50,), slices=(GATE,))) == (
+        True,
+        ["HR@50 by category: none of 1 slices is surely below 0.8.", "No thresholds are set."],
+    )
+
+
+def test_each_slice_gate_counts() -> None:
+    # By category nothing was lost; by activity the ratio is at most 0.6, where 0.8 is asked.
+    results = sliced(drama=(100, 1.0))
+    results["models"]["candidate"]["activity"] = {"0": {"rows": 100}}
+    results["ratio_to_blessed"]["activity"] = {"0": {"HR@50": {"value": 0.5, "low": 0.4, "high": 0.6}}}
+    gates = (GATE, GATE.model_copy(update={"by": "activity"}))
+
+    verdict, reasons = verdict_of({"eval": results}, EvaluationConfig(ks=(50,), slices=gates))
+
+    assert verdict is False
+    assert reasons[0] == "HR@50 by category: none of 1 slices is surely below 0.8."
+    assert reasons[1].startswith("HR@50 of activity '0' (100 rows) against the blessed model ratio 0.500, ")
+
+
 def test_the_first_model_has_no_blessed_one_to_beat() -> None:
     assert verdict_of({"eval": split(0.1)}, config(min_ratio_to_blessed=1.0)) == (
         True,
@@ -122,6 +157,15 @@ def test_one_failed_check_refuses_and_all_are_told() -> None:
 
     assert verdict is False
     assert [r.split(" ")[4] for r in reasons] == ["is", "reaches"]
+
+
+def test_each_threshold_counts() -> None:
+    thresholds = (Threshold(metric="HR@50", min_value=0.1), Threshold(metric="HR@50", min_value=0.5))
+
+    verdict, reasons = verdict_of({"eval": split(0.3)}, EvaluationConfig(ks=(50,), thresholds=thresholds))
+
+    assert verdict is False
+    assert [reason.split(" ")[4:6] for reason in reasons] == [["reaches", "0.1."], ["is", "below"]]
 
 
 def test_eval_decides_and_not_test() -> None:
@@ -148,6 +192,13 @@ def test_scores_that_are_no_numbers_refuse_the_model() -> None:
         "3 of 10 rows of eval got a score that is not a number: look for values out of all bounds in the data, or "
         "lower train.learning_rate."
     )
+
+
+def test_scores_that_are_no_numbers_refuse_the_model_on_any_split() -> None:
+    verdict, reasons = verdict_of({"eval": split(0.9), "test": split(0.9, unscorable=3)}, EvaluationConfig())
+
+    assert verdict is False
+    assert reasons[0].startswith("3 of 10 rows of test got a score that is not a number: ")
 
 
 def test_a_threshold_on_an_unknown_metric_is_refused() -> None:
