@@ -249,6 +249,23 @@ def test_files_are_checked_first(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("deduplicate", "expected"),
+    [
+        # u1 has i1 at 100, i2 and i3 at 200 and i1 again at 300, 02 has i2 once. Deduplicated, u1's last row is gone:
+        # one of those at 200 is held out.
+        (False, (4, [300])),
+        (True, (3, [200])),
+    ],
+)
+def test_deduplicated_a_query_has_each_item_once(
+    tmp_path: Path, deduplicate: bool, expected: tuple[int, list[int]]
+) -> None:
+    examples = run(make_config(write_csv(tmp_path), deduplicate=deduplicate), tmp_path / "out")["examples"]
+    (held_out,) = rows(examples, "eval")
+    assert (len(rows(examples, "train")), held_out["moment"]) == expected
+
+
 @pytest.mark.slow
 def test_the_rows_do_not_depend_on_the_workers_or_on_the_order_of_the_files(tmp_path: Path) -> None:
     generator = random.Random(3)

@@ -17,6 +17,7 @@ from components.ingestion.ordering import (
     in_order,
     last_items,
     split_names,
+    split_seed,
 )
 
 BY_TIME = SplitByTime(by="time", eval_from=datetime(2020, 1, 1, tzinfo=timezone.utc))
@@ -56,6 +57,11 @@ def test_ties_are_broken_by_seed_and_query_not_by_item_id() -> None:
     orders = {tuple(in_order(query, ties, seed, False)) for query in (b"q", b"r") for seed in (1, 2)}
     assert len(orders) == 4
     assert tuple(ties) not in orders
+
+
+def test_ties_are_broken_by_the_seed_of_a_split_by_last() -> None:
+    assert split_seed(SplitByLast(by="last", seed=3)) == 3
+    assert split_seed(BY_TIME) == 0  # it has none
 
 
 def test_deduplication_keeps_the_first_of_each_item() -> None:

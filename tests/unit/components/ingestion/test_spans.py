@@ -58,6 +58,13 @@ def test_a_span_may_be_a_day(folder: Path) -> None:
         "2026-12-31",
         "2027-01-01",
     ]
+    # The first day is that of the first span, whatever its number.
+    config = by_span(folder, 7, files="{YYYY}-{MM}-{DD}/*.csv", first_day="2026-12-30", first_span=5)
+    assert interaction_patterns(config.data, 7) == {
+        5: f"{folder}/2026-12-30/*.csv",
+        6: f"{folder}/2026-12-31/*.csv",
+        7: f"{folder}/2027-01-01/*.csv",
+    }
     with pytest.raises(ValidationError, match=r"need split: \{by: span, first_day"):
         by_span(folder, 2, files="{YYYY}-{MM}-{DD}/*.csv")
 
@@ -293,6 +300,26 @@ def test_a_file_that_is_delivered_twice_changes_no_fingerprint(folder: Path) -> 
     assert input_fingerprint(config) != before
     deliver(folder, 0, "u3,i1,5,\n", "more.csv")  # not in the window
     assert input_fingerprint(by_span(folder, 3)) == input_fingerprint(config)
+
+
+def test_what_was_delivered_with_which_span_is_part_of_the_fingerprint(folder: Path) -> None:
+    before = input_fingerprint(by_span(folder, 3))
+    first, last = folder / "1" / "part.csv", folder / "3" / "part.csv"
+    of_first, of_last = first.read_text(), last.read_text()
+    write(first, of_last)
+    write(last, of_first)
+    assert input_fingerprint(by_span(folder, 3)) != before
+
+
+@pytest.mark.parametrize(("deduplicate", "expected"), [(False, (4, 2)), (True, (3, 1))])
+def test_deduplicated_a_query_has_each_item_once_in_all_spans(
+    folder: Path, tmp_path: Path, deduplicate: bool, expected: tuple[int, int]
+) -> None:
+    # u1 has i2, i3 and at last i1 in spans 1, 2 and 3, u2 has i1 in each.
+    config = by_span(folder, 3)
+    data = config.data.model_copy(update={"deduplicate": deduplicate})
+    examples = run(config.model_copy(update={"data": data}), tmp_path / "out")["examples"]
+    assert (len(rows(examples, "train")), len(rows(examples, "eval"))) == expected
 
 
 def test_rows_land_in_their_splits_and_equal_ones_once(folder: Path, tmp_path: Path) -> None:

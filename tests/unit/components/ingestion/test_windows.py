@@ -61,6 +61,21 @@ def test_with_days_a_late_row_is_not_evaluated_and_one_of_the_future_not_trained
     }
 
 
+def test_a_span_of_days_begins_with_its_first_second() -> None:
+    rows = [row("a", DAY, 1), row("last", 3 * DAY - 1, 3), row("first", 3 * DAY, 3)]
+    assert {item: split for item, (split, _) in placed(rows, BY_DAY, 3).items()} == {
+        "a": "train",
+        "last": "late",
+        "first": "eval",
+    }
+
+
+def test_rows_of_one_second_are_not_each_others_history() -> None:
+    rows = [row("a", 10, 1), row("b", 10, 1), row("c", 30, 3), row("d", 30, 3)]
+    histories = {item: sorted(history.split()) for item, (_, history) in placed(rows, BY_SPAN, 3).items()}
+    assert histories == {"a": [], "b": [], "c": ["a", "b"], "d": ["a", "b"]}
+
+
 def test_equal_rows_count_once_with_the_span_they_came_with_first() -> None:
     rows = [row("a", 10, 1), row("a", 10, 1), row("a", 10, 3), row("a", 10, 3, b"tv"), row("b", 20, 2), row("a", 30, 3)]
     once = count_once(in_order(b"q", rows, 0, False), deduplicate=False)
