@@ -1,9 +1,11 @@
-"""Which rows a cell embeds, in which order, and known queries made new ones."""
+"""Which rows a cell embeds, in which order, known queries made new ones, and what is written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -122,3 +124,44 @@ def test_items_come_by_candidate_index(monkeypatch: pytest.MonkeyPatch) -> None:
     made = embed_items(Numbered(), ["a"], {"alpha": 1.0})  # type: ignore[arg-type]
     assert given == [(["a"], ENCODINGS, {"alpha": 1.0})]
     assert made.tolist() == [[0, 5], [1, 3], [2, 4], [3, 1], [4, 2]]
+
+
+# How i0, i1 and i2 are scored for every query, and for it as a new one with its last 0, 1, 2 or 5 items.
+SCORES: dict[str | int, list[float]] = {"all": [9, 5, 7], 0: [5, 5, 5], 1: [6, 5, 7], 2: [5, 6, 7], 5: [5, 7, 6]}
+
+
+def test_new_queries_are_ranked_by_number_of_items_for_the_rows_that_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def as_new_by_number(batch: str, encodings: Encodings, histories: set[str], items: int) -> int:
+        assert (batch, encodings, histories) == ("all", ENCODINGS, {"history"})
+        return items
+
+    def embed(model: object, batches: Iterable[str | int]) -> np.ndarray:
+        return np.array([SCORES[batch] for batch in batches for _ in range(2)])
+
+    stand_ins: dict[str, Any] = {
+        "train": lambda *_: SimpleNamespace(encodings=ENCODINGS),
+        "query_batches": lambda *_: ["all", "all"],  # two rows each
+        "embed_items": lambda *_: np.eye(3),
+        "embed_queries": embed,
+        "as_new": as_new_by_number,
+        "NEW_QUERY_ROWS": 2,
+    }
+    for name, stand_in in stand_ins.items():
+        monkeypatch.setattr(cell, name, stand_in)
+    places = dict.fromkeys(("train", "items", "held_out", "transform_graph"), str(tmp_path))
+    (tmp_path / "artifacts.json").write_text(json.dumps(places))
+    HELD_OUT.save(tmp_path)
+    columns = SPEC.model_dump(mode="json")
+    features = [*columns.pop("features"), {"name": "history", "kind": "history", "side": "query", "max_values": 4}]
+    config = {"features": features, "model": {}, "train": {}, "negatives": {"per_positive": 1}}
+    folders = {"prepared": str(tmp_path), "folder": str(tmp_path)}
+    cell.run({"config": config, "columns": columns, "row": "DAT", "seed": 1, **folders})
+
+    # u1/i0 and u1/i2, each ranked against i1 only; u10/i0 and u3/i1, against both others.
+    assert np.load(tmp_path / "ranks.npz")["rank"].tolist() == [1, 1, 1, 3]
+    light = np.load(tmp_path / "light.npz")
+    assert light["rows"].tolist() == [0, 3]
+    # u1/i0 against i1: a tie, 6 to 5, 5 to 6, 5 to 7. u3/i1: all tie, then 5 is the third, 6 the second, 7 the first.
+    assert light["rank"].tolist() == [[2, 3], [1, 3], [2, 2], [2, 1]]

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from components.embedding import scores
 from pipeline.experiments.preparation.held_out import HeldOut
 
 # Candidates in the order of the vocabulary. Query a has p and q in train, b has p, c has nothing.
@@ -53,6 +54,18 @@ def test_ranks_of_a_part(held_out: HeldOut) -> None:
     assert held_out.part(9).tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("at_once", [scores.SCORES_AT_ONCE, 10, 5])
+def test_each_row_is_ranked_by_its_own_query_in_any_block(
+    held_out: HeldOut, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scores, "SCORES_AT_ONCE", at_once)  # all rows, two or one of them
+    # Scores of a's rows: 0 0 3 2 2; of the others: 5 4 1 2 2. a/r: r 3, t 2 -> 1. a/s: a tie with t -> 2.
+    # b/t -> 3 and c/p -> 1, as above; by a's query c/p would be the last.
+    queries = np.array([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+    assert held_out.rank(queries, ITEMS).tolist() == [1, 2, 3, 1]
+    assert held_out.rank(queries, ITEMS, np.array([1, 3])).tolist() == [2, 1]
+
+
 def test_ranks_by_the_best_of_several_vectors(held_out: HeldOut) -> None:
     # Scores by (1,0): 5 4 1 2 2; by (0,2): 0 0 6 4 4; the larger: 5 4 6 4 4.
     # a/r: 6 against t 4 -> 1. a/s: tie with t -> 2. b/t: q 4, r 6, s 4 -> 4. c/p: r is ahead -> 2.
@@ -74,6 +87,12 @@ def test_ranks_by_popularity(held_out: HeldOut) -> None:
 def test_deciles(held_out: HeldOut) -> None:
     # Five items, places 0..4 by count: floor(10 * place / 5) + 1.
     assert held_out.deciles.tolist() == [1, 3, 5, 7, 9]
+
+
+def test_deciles_go_by_train_rows_and_not_by_the_catalogues_order() -> None:
+    # Train rows 0 1 2 0 0: r first, then q, then the others as they stand.
+    held_out = HeldOut.build({"a": ["r", "q"], "b": ["r"]}, [("c", "p")], CATALOGUE, CATEGORY)
+    assert held_out.deciles.tolist() == [5, 3, 1, 7, 9]
 
 
 def test_what_cannot_be_built() -> None:

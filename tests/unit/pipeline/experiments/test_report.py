@@ -14,7 +14,7 @@ from pipeline.experiments.plan import Cell, Plan, make_plan
 from pipeline.experiments.plots import write_plots
 from pipeline.experiments.preparation.held_out import HeldOut
 from pipeline.experiments.report import markdown, write_report
-from pipeline.experiments.results import collect, slices
+from pipeline.experiments.results import collect, dataset_results, new_query_results, slices
 from tests.unit.pipeline.experiments.toy import write_toy
 
 # p has 3 train rows, q 2, r 1, s and t none. Query a has three train rows, b two, d one, c none.
@@ -143,6 +143,45 @@ def test_gains_by_category_are_drawn_whatever_the_categories_are_called(plan: Pl
     (plot,) = write_plots(results, tmp_path)
     assert plot.name == "categories-toy.png"
     assert plot.stat().st_size > 0
+
+
+def test_gains_draw_queries_and_not_rows(plan: Plan) -> None:
+    # One query with two rows: DAT's ranks 1 and 1, the two-tower's 1 and 2. MRR x10 is 10 + 10 against 10 + 5.
+    one = HeldOut.build({}, [("a", "p"), ("a", "q")], list("pq"), {"p": "x", "q": "x"})
+    made = dataset_results(plan.grid, one, {"DAT": [np.array([1, 1])], "two-tower": [np.array([1, 2])]})
+    expected = {"gain": pytest.approx(1 / 3), "low": None, "high": None}
+    assert made["table"]["two-tower"]["reference_gain"]["MRR x10"] == expected
+    assert made["slices"]["category"]["x"]["baseline_gain"]["MRR x10"] == expected
+
+
+def test_gains_on_new_queries_draw_the_queries_of_the_rows_that_were_ranked(plan: Plan) -> None:
+    # Ranked are rows 1 and 2, both of query b: again 10 + 10 against 10 + 5.
+    held_out = HeldOut.build({}, [("a", "p"), ("b", "p"), ("b", "q")], list("pq"), {})
+    cells = {}
+    for row, rank in (("DAT", [1, 1]), ("two-tower", [1, 2])):
+        cells[row] = [cell] = plan.of("toy", row)[:1]
+        cell.folder.mkdir(parents=True)
+        np.savez(cell.folder / "light.npz", rows=np.array([1, 2]), rank=np.array([rank] * 4))
+    made = new_query_results(plan.grid, held_out, cells)["items"]["0"]["baseline_gain"]
+    assert made["MRR x10"] == {"gain": pytest.approx(1 / 3), "low": None, "high": None}
+
+
+def test_a_sweeps_point_has_its_own_ranks(plan: Plan, tmp_path: Path) -> None:
+    # Two temperatures in one sweep, in the other a size that is drawn at the first one's value.
+    tree = write_toy(tmp_path)
+    (sweep,) = tree["sweeps"]
+    cold, warm = ({"value": value, "overrides": {"model.temperature": value}} for value in (0.3, 0.4))
+    small = {"value": 0.3, "overrides": {"model.embedding_dim": 4}}
+    tree["sweeps"] = [{**sweep, "name": "one", "points": [cold, warm]}, {**sweep, "name": "two", "points": [small]}]
+    plan = make_plan(Grid.model_validate(tree), Path("g.yaml"), evaluation="test", seeds=1)
+    for (_, _, cell), rank in zip(plan.points, (1, 2, 4), strict=True):
+        _finish(cell, [rank] * 4, {})
+
+    swept = {
+        name: [(point["value"], point["seeds"], point["metrics"]["MRR x10"]["mean"]) for point in points]
+        for name, points in collect(plan)["sweeps"].items()
+    }
+    assert swept == {"one": [(0.3, 1, 10.0), (0.4, 1, 5.0)], "two": [(0.3, 1, 2.5)]}
 
 
 def test_before_anything_is_finished(plan: Plan, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from pipeline.experiments import stats
 from pipeline.experiments.stats import gains, relative_gains, t_interval
 
 
@@ -37,11 +38,14 @@ def test_a_gain_that_is_the_same_in_every_row_has_no_width() -> None:
     np.testing.assert_allclose(result, [[[0.5, 0.5, 0.5]]])
 
 
-def test_the_interval_is_that_of_the_paired_bootstrap() -> None:
+@pytest.mark.parametrize("at_once", [stats._NUMBERS_AT_ONCE, 1])
+def test_the_interval_is_that_of_the_paired_bootstrap(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two rows, (3, 1) and (1, 1). A draw of two has the first 0, 1 or 2 times, at 1/4, 1/2, 1/4.
 
-    Gains are then 0, 1 and 2, so both tails of 2.5 % lie inside the outer quarters.
+    Gains are then 0, 1 and 2, so both tails of 2.5 % lie inside the outer quarters, whether all draws are made at once
+    or each by itself.
     """
+    monkeypatch.setattr(stats, "_NUMBERS_AT_ONCE", at_once)
     result = relative_gains(_column(3, 1), _column(1, 1)[np.newaxis], np.arange(2))
     np.testing.assert_allclose(result, [[[1.0, 0.0, 2.0]]])
 
