@@ -39,9 +39,10 @@ def _data(folder: Path, rows: list[str]) -> DataConfig:
 ROWS = [f"0{user},{item},{5 * user + item}" for user in range(5) for item in range(5)] + ["00,7,99"]
 
 
-def test_the_core_on_disk_and_its_cuts(tmp_path: Path) -> None:
-    # The pair 00,0 comes again at second 50: it counts once, at second 0.
-    made = make_core(_data(tmp_path, [*ROWS, "00,0,50"]), tmp_path / "out")
+@pytest.mark.parametrize("rows", [[*ROWS, "00,0,50"], ["00,0,50", *ROWS]], ids=["after", "before"])
+def test_the_core_on_disk_and_its_cuts(rows: list[str], tmp_path: Path) -> None:
+    # The pair 00,0 comes again at second 50, in a row after all others or before them: it counts once, at second 0.
+    made = make_core(_data(tmp_path, rows), tmp_path / "out")
     assert len((made.folder / "interactions.csv").read_text().splitlines()) == 1 + 25 + 1
     assert "00,0,0" in (made.folder / "interactions.csv").read_text()
     assert (made.folder / "items.csv").read_text() == "item,group\n0,g\n1,g\n2,g\n3,g\n4,g\n"
@@ -64,11 +65,14 @@ def test_two_may_make_the_same_core_at_once(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_the_fingerprint_is_of_the_content_and_not_of_the_place(tmp_path: Path) -> None:
-    for name, rows in (("a", ROWS), ("b", ROWS), ("c", ROWS[:-1])):
+    def fingerprint(name: str, rows: list[str]) -> str:
         (tmp_path / name).mkdir()
-        _data(tmp_path / name, rows)
-    a, b, c = (make_core(_data(tmp_path / n, r), tmp_path / n) for n, r in (("a", ROWS), ("b", ROWS), ("c", ROWS[:-1])))
-    assert a.fingerprint == b.fingerprint != c.fingerprint
+        return make_core(_data(tmp_path / name, rows), tmp_path / name).fingerprint
+
+    one = fingerprint("one", ROWS)
+    assert fingerprint("same", ROWS) == one
+    assert fingerprint("shorter", ROWS[:-1]) != one
+    assert fingerprint("as_long", [*ROWS[:-1], "00,7,98"]) != one
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,13 @@ def test_cells_come_seed_by_seed(grid: Grid) -> None:
     assert plan.cells[0].config["train"]["seed"] == 1
 
 
+def test_a_sweeps_point_starts_from_its_row(grid: Grid) -> None:
+    point = grid.sweeps[0].points[0].model_copy(update={"overrides": {"model": {"temperature": 0.3}}})
+    sweep = grid.sweeps[0].model_copy(update={"row": "two-tower", "points": (point,)})
+    ((_, _, cell),) = _plan(grid.model_copy(update={"sweeps": (sweep,)})).points
+    assert (cell.config["model"]["kind"], cell.config["model"]["temperature"]) == ("two_tower", 0.3)
+
+
 def test_equal_plans_have_equal_keys(grid: Grid) -> None:
     assert _keys(_plan(grid)) == _keys(_plan(grid))
 
@@ -66,14 +73,55 @@ def test_a_cells_key_changes_with_all_that_decides_its_result(grid: Grid, monkey
     assert set(_keys(_plan(grid))).isdisjoint({dat, two_tower})
 
 
-def test_rows_with_other_negatives_are_prepared_apart_and_share_the_exchange(grid: Grid) -> None:
-    row = Row(name="two-tower", overrides={"model": {"kind": "two_tower"}, "negatives": {"per_positive": 3}})
+@pytest.mark.parametrize(
+    ("package", "prepared"),
+    [
+        ("models", False),
+        ("components/embedding", False),
+        ("components/retrieval_evaluator", False),  # its ranks
+        ("pipeline/experiments/cell", False),
+        ("components/ingestion", True),
+        ("components/schema", True),
+        ("components/anomaly_gate", True),
+        ("components/negative_sampler", True),
+        ("models/preprocessing.py", True),
+        ("pipeline/experiments/preparation", True),
+    ],
+)
+def test_code_that_decides_a_result_is_part_of_its_key(
+    grid: Grid, package: str, prepared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, real = _plan(grid).cells, plans.source_fingerprint
+    monkeypatch.setattr(plans, "source_fingerprint", lambda *p: "changed" if package in p else real(*p))
+    after = _plan(grid).cells
+    assert {cell.key for cell in before}.isdisjoint(cell.key for cell in after)
+    assert (before[0].preparation.key != after[0].preparation.key) is prepared
+
+
+FEATURES = [{"name": "user", "kind": "id", "side": "query"}, {"name": "item", "kind": "id", "side": "item"}]
+
+
+@pytest.mark.parametrize("override", [{"negatives": {"per_positive": 3}}, {"features": FEATURES}])
+def test_rows_with_other_negatives_or_features_are_prepared_apart_and_share_the_exchange(
+    grid: Grid, override: dict[str, Any]
+) -> None:
+    row = Row(name="two-tower", overrides={"model": {"kind": "two_tower"}, **override})
     dat, two_tower = _plan(grid.model_copy(update={"rows": (grid.rows[0], row)})).cells
     assert dat.preparation.key != two_tower.preparation.key
     assert dat.preparation.exchange == two_tower.preparation.exchange
     evaluated = _plan(grid, evaluation="eval").cells[0].preparation
     assert evaluated.exchange != dat.preparation.exchange
     assert (evaluated.held_out, dat.preparation.held_out) == ("eval", "test")
+
+
+def test_rows_with_other_features_of_interactions_share_no_exchange(grid: Grid) -> None:
+    # They break ties in time another way, so that peers would be given other train rows.
+    device = {"name": "device", "kind": "categorical", "side": "interaction"}
+    row = Row(name="two-tower", overrides={"model": {"kind": "two_tower"}, "features": [*FEATURES, device]})
+    header, *lines = Path("interactions.csv").read_text().splitlines()
+    Path("interactions.csv").write_text("\n".join([f"{header},device", *(f"{line},tv" for line in lines)]) + "\n")
+    dat, two_tower = _plan(grid.model_copy(update={"rows": (grid.rows[0], row)})).cells
+    assert dat.preparation.exchange != two_tower.preparation.exchange
 
 
 @pytest.mark.parametrize(
