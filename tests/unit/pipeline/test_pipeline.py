@@ -10,10 +10,14 @@ import pytest
 from apache_beam.options.pipeline_options import StandardOptions
 from apache_beam.runners.portability.flink_runner import FlinkRunner
 from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from google.protobuf import json_format
 from tfx.dsl.compiler import compiler
+from tfx.dsl.components.common.resolver import RESOLVER_CONFIG, RESOLVER_STRATEGY_CLASS
+from tfx.proto.transform_pb2 import SplitsConfig
 
 from components import fingerprint
 from components.fingerprint import TRANSFORM_CODE
+from components.resolvers import LatestBlessed, LatestBlessedBefore, LatestPassedBefore
 from pipeline.config import PipelineConfig, load_config
 from pipeline.pipeline import create_pipeline
 from pipeline.stages import Stage
@@ -148,6 +152,26 @@ def _edges(config: PipelineConfig, **options: object) -> set[tuple[str, str]]:
 
 def test_a_split_by_span_has_a_gate_of_its_own(config: PipelineConfig) -> None:
     assert _edges(_by_span(config), span=4) == EDGES | SPAN_EDGES
+
+
+def test_a_run_for_a_span_looks_back_from_that_span(config: PipelineConfig) -> None:
+    resolvers = {
+        node: (parameters[RESOLVER_STRATEGY_CLASS], parameters[RESOLVER_CONFIG])
+        for node, parameters in _parameters(_by_span(config), span=3).items()
+        if RESOLVER_STRATEGY_CLASS in parameters
+    }
+    assert resolvers["LatestBlessedModel"] == (LatestBlessedBefore, {"span": 3})
+    assert resolvers["PreviousStatistics"] == (LatestPassedBefore, {"span": 3})
+    # Without spans the newest blessed model is the one to compare with.
+    assert _parameters(config)["LatestBlessedModel"][RESOLVER_STRATEGY_CLASS] is LatestBlessed
+
+
+@pytest.mark.parametrize("by_span", [False, True])
+def test_what_is_held_out_is_neither_analysed_nor_transformed(config: PipelineConfig, by_span: bool) -> None:
+    parameters = _parameters(_by_span(config), span=3) if by_span else _parameters(config)
+    splits = SplitsConfig()
+    json_format.Parse(str(parameters["Transform"]["splits_config"]), splits)
+    assert (list(splits.analyze), list(splits.transform)) == (["train", "items"], ["train", "items"])
 
 
 def test_a_warm_run_has_the_blessed_model_and_a_cold_one_has_not(config: PipelineConfig) -> None:
