@@ -172,8 +172,8 @@ def train(
     seeds give equal results up to the order in which parallel sums are rounded. A model that does not
     learn by gradient is solved at once, without epochs, checkpoints or TensorBoard.
 
-    With an `unknown_rate` items without a train row end as unknown ones, but for those that the model which training
-    goes on from knew.
+    With an `unknown_rate` items without a train row end as unknown ones, but for those of which the model that training
+    goes on from had learned rows.
 
     Args:
       settings: what to train and how; its run_folder keeps the checkpoints, which stay.

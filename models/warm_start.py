@@ -176,8 +176,20 @@ class Base:
             optimizer.iterations.assign(reader.get_tensor("iterations/.ATTRIBUTES/VARIABLE_VALUE"))
 
     def knows_items(self, transform_output: tft.TFTransformOutput) -> np.ndarray:
-        """bool [N], by candidate index: whether the base had a row of its own for the item."""
-        known = {*self._ids(ITEM_VOCABULARY)} if ITEM_VOCABULARY in self.vocabularies else set()
+        """bool [N], by candidate index: whether the base has learned rows of the item's own.
+
+        It has not where the item is none of its vocabulary, nor where nobody had chosen it yet: then it was embedded
+        as an unknown one, and all its rows are the base's rows for unknown ids.
+        """
+        known: set[bytes] = set()
+        if ITEM_VOCABULARY in self.vocabularies:
+            reader, ids = tf.train.load_checkpoint(f"{self.folder}/{CHECKPOINT}"), self._ids(ITEM_VOCABULARY)
+            learned = np.zeros(len(ids), bool)
+            for place, name in enumerate(self.vocabularies):
+                if name == ITEM_VOCABULARY:
+                    table = reader.get_tensor(f"variables/{place}/.ATTRIBUTES/VARIABLE_VALUE")
+                    learned |= (table[1:-1] != table[-1]).any(axis=1)
+            known = {identity for identity, is_learned in zip(ids, learned, strict=True) if is_learned}
         return np.array([identity in known for identity in transform_output.vocabulary_by_name(ITEM_VOCABULARY)], bool)
 
     def _ids(self, name: str) -> list[bytes]:

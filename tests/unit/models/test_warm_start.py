@@ -80,7 +80,7 @@ def step(model: RetrievalModel, optimizer: LazyAdam) -> None:
 def saved(model: RetrievalModel, optimizer: LazyAdam, folder: Path) -> str:
     """Writes the state; returns where the SavedModel would be."""
     warm_start.save_state(model, optimizer, Graph(OLD_ITEMS, OLD_USERS), SPEC, model.config, str(folder / "warm_start"))  # type: ignore[arg-type]
-    (folder / "Format-Serving").mkdir()
+    (folder / "Format-Serving").mkdir(parents=True)
     return str(folder / "Format-Serving")
 
 
@@ -145,6 +145,19 @@ def test_which_items_the_earlier_model_knew(tmp_path: Path) -> None:
     assert base is not None
     graph = Graph(NEW_ITEMS, NEW_USERS)
     assert base.knows_items(graph).tolist() == [True, False, True, False]  # type: ignore[arg-type]  # c x a y
+    # Embedded as unknown: all rows of x are those of unknown items. One table alone does not say so of c.
+    tables = [
+        variable
+        for variable, name in zip(old.trainable_variables, base.vocabularies, strict=True)
+        if name == features.ITEM_VOCABULARY
+    ]
+    assert len(tables) > 1
+    for table in tables:
+        table.scatter_update(tf.IndexedSlices(table[-1:], [1 + OLD_ITEMS.index(b"a")]))
+    tables[0].scatter_update(tf.IndexedSlices(tables[0][-1:], [1 + OLD_ITEMS.index(b"c")]))
+    again = warm_start.find_start(saved(old, optimizer, tmp_path / "again"), SPEC, config("dat")).base
+    assert again is not None
+    assert again.knows_items(graph).tolist() == [True, False, False, False]  # type: ignore[arg-type]
     without_a_table = dataclasses.replace(base, vocabularies=("", "genres_values"))
     assert without_a_table.knows_items(graph).tolist() == [False] * 4  # type: ignore[arg-type]
 
