@@ -40,8 +40,9 @@ def _leftovers(home: Path, oldest: float, uris: Iterable[str]) -> list[Path]:
       uris: of all artifacts.
 
     Returns:
-      Each component's folder of unfinished work; outputs of killed components, which TFX has never recorded; and the
-      logs and the checkpoints of abandoned trainings that were last written before.
+      Each component's folder of unfinished work, but for the bad rows of runs since then that were refused for them;
+      outputs of killed components, which TFX has never recorded; and the logs and the checkpoints of abandoned
+      trainings that were last written before.
     """
     written = [path for folder in ("logs", "checkpoints") for path in (home / folder).glob("*")]
     old = [path for path in written if path.stat().st_mtime < oldest]
@@ -49,7 +50,13 @@ def _leftovers(home: Path, oldest: float, uris: Iterable[str]) -> list[Path]:
     recorded = {parts[i : i + 3] for parts in (Path(uri).parts for uri in uris) for i in range(len(parts) - 2)}
     outputs = (home / "artifacts").glob("[!.]*/[!.]*/[!.]*")
     killed = [folder for folder in outputs if folder.parts[-3:] not in recorded]
-    return [*(home / "artifacts").glob("*/.system"), *killed, *old]
+    unfinished: list[Path] = []
+    for system in (home / "artifacts").glob("*/.system"):
+        quarantines = system.glob("stateful_working_dir/*/quarantine")
+        stays = {at for q in quarantines if q.stat().st_mtime >= oldest for at in (q.parent, q.parent.parent, system)}
+        parts = [*system.iterdir(), *system.glob("stateful_working_dir/*")] if stays else [system]
+        unfinished += [part for part in parts if part not in stays and (part == system or part.parent in stays)]
+    return [*unfinished, *killed, *old]
 
 
 def _why_kept(history: list[Entry], keep: int, releases: Path) -> dict[int, str]:

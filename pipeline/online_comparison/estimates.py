@@ -93,15 +93,18 @@ class Comparison:
         return (SIGNIFICANT + float(stats.norm.ppf(POWER))) * self.standard_error / self.control.value
 
     def power(self, relative_effect: float) -> float | None:
-        """How surely a true relative effect is found significant; None where nothing varies."""
-        if self.standard_error == 0:
+        """How surely a true relative effect is found significant; None where nothing varies, or control is 0."""
+        if self.standard_error == 0 or self.control.value == 0:
             return None
         errors = abs(relative_effect) * self.control.value / self.standard_error
         return float(stats.norm.sf(SIGNIFICANT - errors) + stats.norm.cdf(-SIGNIFICANT - errors))
 
     def users_needed(self, relative_effect: float) -> int | None:
-        """Users of both labels together, in the proportion they have now, for a power of 80 % to find an effect."""
-        if self.detectable is None:
+        """Users of both labels together, in the proportion they have now, for a power of 80 % to find an effect.
+
+        None where nothing varies, or control is 0.
+        """
+        if self.detectable is None or self.standard_error == 0:
             return None
         return math.ceil((self.control.users + self.treatment.users) * (self.detectable / relative_effect) ** 2)
 

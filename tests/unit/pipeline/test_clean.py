@@ -31,6 +31,19 @@ def test_logs_and_checkpoints_from_before_and_unfinished_work(tmp_path: Path) ->
     assert _size(tmp_path / "logs" / "old.log") == _size(tmp_path / "checkpoints" / "old") == 5
 
 
+def test_the_bad_rows_of_a_refused_run_stay_as_long_as_its_log(tmp_path: Path) -> None:
+    system = tmp_path / "artifacts" / "RetrievalExampleGen" / ".system"
+    new, old = (system / "stateful_working_dir" / run / "quarantine" for run in ("new", "old"))
+    for folder, written in ((new, 1000), (old, 999)):
+        folder.mkdir(parents=True)
+        (folder / "rows.jsonl").touch()
+        os.utime(folder, (written, written))
+    (system / "executor_execution" / "7").mkdir(parents=True)
+    found = {str(path.relative_to(system)) for path in _leftovers(tmp_path, 1000, [])}
+    assert found == {"executor_execution", "stateful_working_dir/old"}
+    assert _leftovers(tmp_path, 1001, []) == [system]
+
+
 def test_a_home_without_any(tmp_path: Path) -> None:
     assert _leftovers(tmp_path, 1000, []) == []
 

@@ -76,6 +76,9 @@ def test_no_relative_interval_where_control_may_be_zero() -> None:
     assert (nothing.p_value, nothing.relative, nothing.detectable, nothing.power(0.1)) == (1.0, None, None, None)
     assert nothing.users_needed(0.1) is None
     assert compare(estimate(0, 0), estimate(1, 0)).p_value == 0.0
+    # Where control is 0 no relative effect says anything; where nothing varies no number of users is enough.
+    for found in (compare(estimate(0, 1), estimate(1, 1)), compare(estimate(1, 0), estimate(1, 0))):
+        assert (found.power(0.1), found.users_needed(0.1)) == (None, None)
 
 
 def test_power() -> None:
